@@ -1,0 +1,41 @@
+# Every target creates and uses .venv. See README.md.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: install demo test lint bench compat clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	touch $(STAMP)
+
+demo: install
+	$(BIN)/tslens demo --out demo
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: install
+	$(BIN)/python tests/bench/bench_scan.py
+	$(BIN)/python tests/bench/bench_memory.py
+
+# A second environment with version 3.9 of TransformerLens, then one checkpoint in all four libraries.
+compat: install .venv-tl3/.installed
+	TSLENS_TL3_PYTHON=.venv-tl3/bin/python $(BIN)/python -m pytest -m "" tests/parity/test_four_libraries.py
+
+.venv-tl3/.installed: tests/parity/constraints-tl3.txt
+	test -d .venv-tl3 || $(PYTHON) -m venv .venv-tl3
+	.venv-tl3/bin/python -m pip install --quiet --disable-pip-version-check -r tests/parity/constraints-tl3.txt
+	touch .venv-tl3/.installed
+
+clean:
+	rm -rf $(VENV) .venv-tl3 build *.egg-info

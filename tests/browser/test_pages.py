@@ -1,0 +1,286 @@
+"""The pages in Chromium, opened from a file: quiet, offline, usable, safe."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from tslens.types import HeadId, HeadScore
+from tslens.viz.heads_page import write_heads_page
+from tslens.viz.look_page import write_look_page
+from tslens.viz.patterns import ExamplePattern
+
+sync_api = pytest.importorskip("playwright.sync_api")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+]
+
+HOSTILE = [
+    "<script>window.hacked=1</script>",
+    "</script><script>window.hacked=1</script>",
+    '<img src="http://example.invalid/x" onerror="window.hacked=1">',
+    "&amp;",
+    "\"'`",
+    "\u2028",
+    "\u202e",
+]
+TOKENS = [
+    "<|endoftext|>",
+    "One",
+    " day",
+    ",",
+    " a",
+    " fox",
+    " ran",
+    ".",
+    *HOSTILE,
+    "\n",
+    "He",
+    " was",
+    " happy",
+    ".",
+]
+HEADS = [HeadId(0, index) for index in range(12)]
+PROBES = {
+    "previous_token": "To the token before.",
+    "first_token": HOSTILE[0],
+    "sentence_end": "To the last mark.",
+}
+
+BLUE_PIXELS = """() => {
+  const canvas = document.querySelector("#pattern canvas");
+  const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+  let blue = 0;
+  for (let i = 0; i < data.length; i += 4) blue += data[i + 2] > data[i] + 60 && data[i + 3] > 0;
+  return blue > 500;
+}"""
+
+
+def pattern(head: HeadId) -> np.ndarray:
+    """Head 0 looks at the token before, the others spread evenly."""
+    n_tokens = len(TOKENS)
+    if head.index == 0:
+        return np.eye(n_tokens, k=-1, dtype=np.float32) + np.eye(n_tokens, dtype=np.float32) * (
+            np.arange(n_tokens) == 0
+        )
+    return np.tril(np.ones((n_tokens, n_tokens))) / np.arange(1, n_tokens + 1)[:, None]
+
+
+def row(head: HeadId, place: int, probe: str) -> HeadScore:
+    strong = (head.index + place) % 5 == 0
+    excess = 0.8 - 0.05 * head.index if strong else -0.01 * head.index
+    value = max(0.0, excess + 0.1)
+    return HeadScore(
+        head, probe, "word", value, max(0, value - 0.02), value + 0.02, value if place == 0 else None,
+        {"uniform": 0.1, HOSTILE[0]: 0.01}, excess, excess - 0.05, 0.0005 if strong else 0.4,
+        "candidate" if strong else "no", "positional", None, None, (excess, excess), 50,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    folder = tmp_path_factory.mktemp("pages")
+    patterns = {head: pattern(head) for head in HEADS}
+    cannot_tell = ["What a head causes."]
+    header = {"seed": "0", "command": "tslens heads " + "x" * 200, "name": HOSTILE[1]}
+    write_heads_page(
+        folder / "heads.html", title=f"Heads {HOSTILE[0]}", model="l1_h64", header=header,
+        rows=[row(head, place, probe) for head in HEADS for place, probe in enumerate(PROBES)],
+        probes=PROBES, floor=0.05, counts={"floor": 8},
+        distance_profiles={head: np.linspace(0.1, 0, 64) for head in HEADS},
+        examples=[ExamplePattern(HOSTILE[0], TOKENS, patterns), ExamplePattern("Second", TOKENS, patterns)],
+        cannot_tell=cannot_tell,
+    )  # fmt: skip
+    write_look_page(
+        folder / "look.html", title="A text", model="l1_h64", header=header, tokens=TOKENS, patterns=patterns,
+        selected=HeadId(0, 3), losses=np.linspace(0, 9, len(TOKENS)), cannot_tell=cannot_tell,
+    )  # fmt: skip
+    text = (folder / "heads.html").read_text(encoding="utf-8")
+    (folder / "tampered.html").write_text(
+        text.replace(
+            "</main>", "<script>window.hacked=1</script><img src=x onerror='window.hacked=1'></main>"
+        ),
+        encoding="utf-8",
+    )
+    return SimpleNamespace(
+        heads=folder / "heads.html", look=folder / "look.html", bad=folder / "tampered.html"
+    )
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser) -> Iterator:
+    """Open a page; afterwards it must have said nothing, asked for nothing and run nothing foreign."""
+    opened = []
+
+    def go(path: Path, anchor: str = "", **options):
+        page = browser.new_page(**options)
+        noise: list[str] = []
+        page.on("console", lambda message: noise.append(message.text))
+        page.on("pageerror", lambda error: noise.append(str(error)))
+        page.on(
+            "request",
+            lambda request: noise.append(request.url) if request.url.split("#")[0] != path.as_uri() else None,
+        )
+        page.goto(path.as_uri() + anchor)
+        opened.append((page, noise))
+        return page
+
+    yield go
+    for page, noise in opened:
+        assert page.evaluate("window.hacked") is None
+        assert noise == []
+        page.close()
+
+
+def shown(page, column: int) -> list[str]:
+    return page.evaluate(
+        "column => [...document.querySelectorAll('#scores tbody tr')].filter(row => !row.hidden)"
+        ".map(row => row.cells[column].textContent)",
+        column,
+    )
+
+
+def test_table_sorts_by_mouse_and_keyboard(visit, pages) -> None:
+    page = visit(pages.heads)
+    assert shown(page, 8)[0] == "● candidate"
+    value = page.locator("#scores th", has_text="value")
+    value.get_by_role("button").click()
+    assert value.get_attribute("aria-sort") == "descending"
+    figures = [float(text.split()[0]) for text in shown(page, 3)]
+    assert figures == sorted(figures, reverse=True) and len(set(figures)) > 5
+    value.get_by_role("button").press("Enter")
+    assert value.get_attribute("aria-sort") == "ascending"
+    assert [float(text.split()[0]) for text in shown(page, 3)] == sorted(figures)
+    page.locator("#scores th", has_text="head").get_by_role("button").click()
+    assert value.get_attribute("aria-sort") == "none"
+    assert shown(page, 0) == [str(head) for head in HEADS for _ in PROBES]
+    page.locator("#scores th", has_text="mul").get_by_role("button").click()
+    assert shown(page, 7)[0] != "–" and shown(page, 7)[-1] == "–"
+
+
+def test_filters_narrow_the_table(visit, pages) -> None:
+    page = visit(pages.heads)
+    page.select_option("#filters [name=probe]", "first token")
+    assert set(shown(page, 1)) == {"first token"} and len(shown(page, 1)) == len(HEADS)
+    page.select_option("#filters [name=status]", "candidate")
+    assert shown(page, 0) == ["L0H4", "L0H9"]
+    assert page.inner_text("#shown") == "2 of 36 rows"
+    page.select_option("#filters [name=probe]", "")
+    page.select_option("#filters [name=status]", "")
+    page.fill("#filters [name=head]", "l0h11")
+    assert shown(page, 0) == ["L0H11"] * 3
+
+
+def test_choosing_a_head_draws_its_pattern(visit, pages) -> None:
+    page = visit(pages.heads)
+    page.locator("#map a", has_text="L0H5").click()
+    assert page.inner_text("#head").startswith("L0H5")
+    assert page.locator("#map tr.chosen").inner_text().startswith("L0H5")
+    page.locator("#pattern").scroll_into_view_if_needed()
+    page.wait_for_selector("#pattern canvas")
+    assert page.locator("#pattern").get_attribute("aria-label").startswith("Attention pattern of L0H5")
+    page.locator("#map td").first.click()
+    assert page.inner_text("#head").startswith("L0H0")
+    page.locator("#pattern").scroll_into_view_if_needed()
+    page.wait_for_selector("#pattern[aria-label*='L0H0 '] canvas")
+    page.wait_for_function(BLUE_PIXELS)
+    assert page.locator("#wall a").count() == len(HEADS)
+    assert page.locator("#profile rect").count() == 64
+
+
+def test_address_chooses_the_head(visit, pages) -> None:
+    page = visit(pages.heads, "#L0H7")
+    assert page.inner_text("#head").startswith("L0H7")
+
+
+def test_tokens_show_where_the_head_looks(visit, pages) -> None:
+    page = visit(pages.heads, "#L0H0")
+    words = page.locator("#text [role=button]")
+    assert words.count() == len(TOKENS)
+    words.nth(5).click()
+    assert page.inner_text("#looks") == "From fox (token 5) L0H0 looks at a 1.00."
+    page.keyboard.press("ArrowRight")
+    assert page.inner_text("#looks") == "From ran (token 6) L0H0 looks at fox 1.00."
+    assert words.nth(6).evaluate("word => word === document.activeElement")
+    assert words.nth(6).get_attribute("aria-pressed") == "true"
+    assert words.nth(5).evaluate("word => word.style.getPropertyValue('--x')") == "1.000"
+    page.select_option("#story", "1")
+    assert "token 6" in page.inner_text("#looks")
+
+
+@pytest.mark.parametrize("name", ["heads", "look"])
+def test_hostile_tokens_are_text(visit, pages, name: str) -> None:
+    page = visit(getattr(pages, name))
+    page.locator("#pattern").scroll_into_view_if_needed()
+    page.wait_for_selector("#pattern canvas")
+    words = page.locator("#text [role=button]").all_text_contents()
+    assert words[8:13] == HOSTILE[:5]
+    assert words[13:15] == ["\\u2028", "\\u202e"]
+    assert page.locator("img").count() == 0
+    assert page.locator("script:not([type])").count() == (3 if name == "heads" else 2)
+
+
+def test_a_script_that_tslens_did_not_write_is_not_run(browser, pages) -> None:
+    page = browser.new_page()
+    page.goto(pages.bad.as_uri())
+    assert page.inner_text("#head").startswith("L0H0")
+    assert page.evaluate("window.hacked") is None
+    page.close()
+
+
+@pytest.mark.parametrize("name", ["heads", "look"])
+def test_a_phone_scrolls_only_downwards(visit, pages, name: str) -> None:
+    page = visit(getattr(pages, name), viewport={"width": 360, "height": 740})
+    page.locator("#pattern").scroll_into_view_if_needed()
+    page.wait_for_selector("#pattern canvas")
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+def test_dark_pages_are_dark_and_text_reads_in_both(visit, pages) -> None:
+    luminance = """() => {
+      const light = (colour) => {
+        const [r, g, b] = colour.match(/[\\d.]+/g).slice(0, 3)
+          .map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+      };
+      const paper = light(getComputedStyle(document.body).backgroundColor);
+      const inks = ["body", ".lead", ".hint", "dt", "#scores small", "#scores a"]
+        .map((name) => light(getComputedStyle(document.querySelector(name)).color));
+      return [paper, ...inks.map((ink) => (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05))];
+    }"""
+    for scheme, is_dark in (("light", False), ("dark", True)):
+        paper, *contrasts = visit(pages.heads, color_scheme=scheme).evaluate(luminance)
+        assert (paper < 0.1) == is_dark
+        assert min(contrasts) >= 4.5
+
+
+def test_table_reads_without_scripts(browser, pages) -> None:
+    page = browser.new_context(java_script_enabled=False).new_page()
+    page.goto(pages.heads.as_uri())
+    assert page.locator("#scores tbody tr").count() == len(HEADS) * len(PROBES)
+    assert page.locator("noscript p").is_visible() and not page.locator("#panel").is_visible()
+    page.context.close()
+
+
+def test_look_page_starts_with_the_asked_head_and_colours_losses(visit, pages) -> None:
+    page = visit(pages.look)
+    assert page.inner_text("#head").startswith("L0H3")
+    page.locator("#wall a", has_text="L0H10").click()
+    assert page.inner_text("#head").startswith("L0H10")
+    tints = page.locator("#surprise .text span").evaluate_all(
+        "all => all.map(e => +e.style.getPropertyValue('--x'))"
+    )
+    assert tints == sorted(tints) and tints[0] == 0 and tints[-1] == 1

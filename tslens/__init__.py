@@ -1,0 +1,53 @@
+"""A microscope for tiny language models.
+
+Public names load on first use, so that ``import tslens`` and ``tslens --help`` cost neither torch nor
+transformer_lens.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Story": "tslens.types",
+    "HeadId": "tslens.types",
+    "HeadScore": "tslens.types",
+    "Provenance": "tslens.types",
+    "TslensError": "tslens.errors",
+    "read_stories": "tslens.corpus.stories",
+    "write_stories": "tslens.corpus.author",
+    "ModelSpec": "tslens.model.spec",
+    "TinyTransformer": "tslens.model.transformer",
+    "load_model": "tslens.model.load",
+    "NgramModel": "tslens.model.ngram",
+    "score_heads": "tslens.probes.scan",
+    "train_model": "tslens.train.loop",
+}
+
+__all__ = ["__version__", *sorted(_HOME)]
+
+if TYPE_CHECKING:
+    from tslens.corpus.author import write_stories as write_stories
+    from tslens.corpus.stories import read_stories as read_stories
+    from tslens.errors import TslensError as TslensError
+    from tslens.model.load import load_model as load_model
+    from tslens.model.ngram import NgramModel as NgramModel
+    from tslens.model.spec import ModelSpec as ModelSpec
+    from tslens.model.transformer import TinyTransformer as TinyTransformer
+    from tslens.probes.scan import score_heads as score_heads
+    from tslens.train.loop import train_model as train_model
+    from tslens.types import HeadId as HeadId
+    from tslens.types import HeadScore as HeadScore
+    from tslens.types import Provenance as Provenance
+    from tslens.types import Story as Story
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'tslens' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

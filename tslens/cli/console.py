@@ -1,0 +1,64 @@
+"""How commands speak: results on standard output, progress and warnings on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+def say(line: str) -> None:
+    """One line of progress or explanation, on standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def show_json(value: Any) -> None:
+    """One JSON object on standard output; not-a-number has no place in it."""
+    print(json.dumps(value, ensure_ascii=False, allow_nan=False))
+
+
+def show(text: str) -> None:
+    """Plain text on standard output; control characters of stories and models never reach the terminal."""
+    print("".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text))
+
+
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
+    """A table that fits the terminal; columns named ``<name>`` are text, others are set flush right."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column.strip("<>"), justify="left" if column.startswith("<") else "right")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=100)
+    console.print(table)
+
+
+@contextmanager
+def progress_bar(description: str, total: float | None) -> Iterator[tuple[Progress, Any]]:
+    """A bar with rate and time left on standard error; nothing where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        yield progress, progress.add_task(description, total=total, note="")

@@ -1,0 +1,52 @@
+"""``tslens demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tslens.cli import options
+from tslens.cli.console import say, show
+
+MODEL = "l2_h64"
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="A folder for everything the demo writes.")] = Path(
+        "demo"
+    ),
+    minutes: Annotated[float, typer.Option("--minutes", help="Training time.")] = 1.0,
+    stories: Annotated[int, typer.Option("--stories", help="Stories the offline author writes.")] = 20_000,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+) -> None:
+    """From nothing to the first page: write stories, train a small model on them, see what its heads do.
+
+    Example: tslens demo
+    """
+    say(f"tslens demo: {stories} stories, then {minutes:g} minutes of training (seed {seed})")
+    from tslens.cli.heads import N_STORIES, scan_model
+    from tslens.cli.train import open_corpus, run_training, show_result
+    from tslens.config import train_config
+    from tslens.errors import RunError
+    from tslens.files import RunFolder
+
+    run = RunFolder(out / MODEL / f"seed{seed}")
+    if run.done.exists():
+        raise RunError(f"{run.path} holds a demo already.", f"Remove {out}, or choose another --out.")
+    config = train_config(None, model=MODEL, seed=seed, minutes=minutes, vocab_size=2048)
+    corpus = open_corpus(f"author:{stories}:{seed}", config.vocab_size, out / "corpora")
+    unfinished = run.config.exists()
+    result = run_training(config, corpus, run, resume=unfinished, device=options.resolve_device(device))
+    show_result(result, corpus, as_json=False)
+    page = out / "heads.html"
+    scan_model(str(run.path), None, N_STORIES, None, page, None, seed, device, as_json=False)
+    show(
+        f"\nOpen {page} in a browser: what each of the heads looks at.\n"
+        "Try next:\n"
+        f'  tslens generate --model {run.path} --prompt "Once upon a time" --samples 3\n'
+        f'  tslens look "One day, Tom ate a banana in the park." --model {run.path} --html look.html\n'
+        "  tslens train --model l1_h256 --data YOUR_STORIES.jsonl --minutes 10"
+    )

@@ -1,0 +1,341 @@
+"""``tslens heads``."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import sys
+import time
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tslens.cli import options
+from tslens.cli.console import progress_bar, say, show, show_json, show_table
+
+if TYPE_CHECKING:
+    from tslens.files import RunFolder
+    from tslens.model.load import ModelSource
+    from tslens.model.loss import LossReport
+    from tslens.model.transformer import TinyTransformer
+    from tslens.probes.verdict import HeadsReport
+    from tslens.types import Provenance, Story
+
+SCORES_SCHEMA = "tslens.head_score/1"
+HEADS_SCHEMA = "tslens.heads/1"
+N_STORIES = 500
+N_EXAMPLES, EXAMPLE_TOKENS = 3, 80
+FIRST_ROWS = 24  # of the table on a terminal
+MUCH_WORSE = 1.5  # times the validation bits per byte: the stories are not what the model learned
+CANNOT_TELL = (
+    "Whether a head matters: attention says where a head looks, not what it moves nor whether anything uses it. "
+    "No row here has been tested by intervention, so none is called a role.",
+    "What the other roles of the paper (subject, topic, names) do: only the probes listed here were run.",
+    "Why a head looks where it does: the basis (distance, token identity, context) is measured for positional "
+    "probes only.",
+    "Anything about other seeds, sizes or texts: these are figures of one trained model on these stories.",
+)
+
+
+def heads(
+    model: options.Model,
+    stories: options.Stories = None,
+    n_stories: Annotated[int, typer.Option("--n-stories", help="Stories to read.")] = N_STORIES,
+    probe: Annotated[
+        list[str] | None, typer.Option("--probe", help="One probe; may be repeated. All if absent.")
+    ] = None,
+    html: options.Html = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Results folder; RUN/results/heads if absent.")
+    ] = None,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    as_json: options.Json = False,
+) -> None:
+    """Say what every attention head looks at, with intervals, nulls and a verdict.
+
+    Example: tslens heads --model l1_h256 --html heads.html
+    """
+    say(f"tslens heads: loading {model} (seed {seed})")
+    scan_model(model, stories, n_stories, probe, html, out, seed, device, as_json)
+
+
+def scan_model(
+    model: str,
+    stories: str | None,
+    n_stories: int,
+    probes: list[str] | None,
+    html: Path | None,
+    out: Path | None,
+    seed: int,
+    device: str,
+    as_json: bool,
+) -> None:
+    """The command, for ``tslens demo`` as well."""
+    from tslens.errors import UsageError
+    from tslens.model.load import find_model, open_model
+    from tslens.probes.base import choose_probes
+    from tslens.probes.scan import score_heads
+    from tslens.provenance import provenance, utc_now
+
+    if n_stories < 1:
+        raise UsageError(f"{n_stories} stories are none.", "Give --n-stories 1 or more.")
+    started, clock = utc_now(), time.monotonic()
+    chosen = choose_probes(probes)
+    source = find_model(model)
+    say(source.note)
+    loaded = open_model(source, device=options.resolve_device(device))
+    exclude = training_digests(source.run)
+    name, sha256, texts = choose_stories(stories, n_stories, exclude)
+    loss = check_stories(loaded, source.run, texts)
+    with progress_bar("scanning", len(texts)) as (bar, task):
+        report = score_heads(
+            loaded,
+            texts,
+            seed=seed,
+            probes=chosen,
+            exclude=exclude,
+            progress=lambda n: bar.update(task, completed=n, note=f"{n} stories"),
+        )
+    record = provenance(
+        command=shlex.join(["tslens", *sys.argv[1:]]),
+        seed=seed,
+        data=name,
+        data_sha256=sha256,
+        started=started,
+        seconds=time.monotonic() - clock,
+    )
+    folder = out or (
+        source.run.results("heads") if source.run else Path("runs") / source.label / "results" / "heads"
+    )
+    path = folder / f"{Path(name.replace(':', '-')).name.split('.')[0]}.jsonl"
+    save_report(report, source, record, path)
+    if html is not None:
+        write_page(html, loaded, source, report, record, loss, texts)
+    if as_json:
+        rows = [score.to_json() for score in report.scores]
+        show_json(
+            {"schema": HEADS_SCHEMA, "model": source.label, "n_stories": report.n_stories, "heads": rows}
+        )
+        return
+    show_report(report, probes_asked=probes is not None)
+    show(f"wrote {path}" + (f"\nwrote {html}" if html else ""))
+
+
+# Stories -------------------------------------------------------------------------------------------------
+
+
+def training_digests(run: RunFolder | None) -> frozenset[int]:
+    """Digests of the stories a run was trained on; none without a run."""
+    if run is None or not run.train_digests.exists():
+        return frozenset()
+    import numpy as np
+
+    return frozenset(np.load(run.train_digests, allow_pickle=False).tolist())
+
+
+def choose_stories(
+    source: str | None, n_stories: int, exclude: frozenset[int]
+) -> tuple[str, str, list[Story]]:
+    """Name, hash and the first stories of a source that the model was not trained on.
+
+    Without a source: the validation side of the offline author.
+    """
+    from tslens.corpus.stories import describe_source, is_validation, read_stories
+    from tslens.errors import DataError
+
+    asked = source or f"author:{n_stories * 40}"
+    kept, n_excluded = [], 0
+    for story in read_stories(asked):
+        if source is None and not is_validation(story):
+            continue
+        if story.digest in exclude:
+            n_excluded += 1
+            continue
+        kept.append(story)
+        if len(kept) == n_stories:
+            break
+    if not kept:
+        raise DataError(
+            f"All {n_excluded} stories of {asked} are training stories of this model.", "Give other stories."
+        )
+    name, sha256 = describe_source(asked)
+    left_out = f", {n_excluded} training stories left out" if n_excluded else ""
+    say(f"stories: {len(kept)} of {name}{left_out}")
+    return name, sha256, kept
+
+
+def check_stories(model: TinyTransformer, run: RunFolder | None, stories: list[Story]) -> LossReport:
+    """Loss on (up to 200 of) the stories; a warning where the model does much worse than on its own kind."""
+    from tslens.model.loss import evaluate, loss_per_target
+
+    tokenizer = model._tokenizer()
+    encoded = (tokenizer.encode_story(story.text, context=model.cfg.n_ctx) for story in islice(stories, 200))
+    report = evaluate(lambda group: loss_per_target(model, group), encoded, tokenizer.n_bytes)
+    known = validation_bits(run)
+    beside = f" (validation {known:.3f}{ngram_beside(run)})" if known is not None else ""
+    say(f"bits per byte on these stories: {report.bits_per_byte:.3f}{beside}")
+    if known is not None and report.bits_per_byte > MUCH_WORSE * known:
+        say(
+            f"warning: that is over {MUCH_WORSE} times the validation figure. The model never learned such stories; "
+            "give the kind it was trained on with --stories."
+        )
+    return report
+
+
+def validation_bits(run: RunFolder | None) -> float | None:
+    """Bits per byte of the newest validation row of a run."""
+    from tslens.files import read_jsonl
+    from tslens.train.loop import METRICS_SCHEMA
+
+    if run is None or not run.metrics.exists():
+        return None
+    rows = read_jsonl(run.metrics, METRICS_SCHEMA)[1]
+    return next((row["bits_per_byte"] for row in reversed(rows) if row["split"] == "validation"), None)
+
+
+def ngram_beside(run: RunFolder | None) -> str:
+    """``, 4-gram 1.083`` where the yardstick was counted."""
+    from tslens.files import read_json
+
+    if run is None or not run.yardstick.exists():
+        return ""
+    found = read_json(run.yardstick)
+    bits = found["nats"] / math.log(2) / found["n_bytes"]
+    return f", {found['order']}-gram {bits:.3f}"
+
+
+# Results -------------------------------------------------------------------------------------------------
+
+
+def save_report(report: HeadsReport, source: ModelSource, record: Provenance, path: Path) -> None:
+    """Rows as JSONL, the provenance in a file beside it, so that equal scans give equal rows."""
+    from tslens.files import write_json, write_jsonl
+
+    header: dict[str, Any] = {
+        "model": source.label,
+        "checkpoint": source.path.name,
+        "stories": record.data,
+        "data_sha256": record.data_sha256,
+        "n_stories": report.n_stories,
+        "seed": report.seed,
+        "critical": report.critical,
+        "floor": report.floor,
+    }
+    write_jsonl(path, SCORES_SCHEMA, header, (score.to_json() for score in report.scores))
+    write_json(path.with_suffix(".provenance.json"), record.to_json())
+
+
+def show_report(report: HeadsReport, *, probes_asked: bool) -> None:
+    """The best rows, then how many there are of each status."""
+    rows = report.best_first()
+    shown = rows if probes_asked else rows[:FIRST_ROWS]
+    show_table(
+        [
+            "<head>",
+            "<probe>",
+            "<position>",
+            "value",
+            "95% interval",
+            "<largest null>",
+            "excess",
+            "low",
+            "p",
+            "<status>",
+        ],
+        [
+            [
+                str(s.head),
+                s.probe,
+                s.position,
+                f"{s.value:.3f}",
+                f"{s.low:.3f} {s.high:.3f}",
+                "{1:.3f} {0}".format(*max(s.nulls.items(), key=lambda item: item[1])),
+                f"{s.excess:+.3f}",
+                f"{s.excess_low:+.3f}",
+                f"{s.p:.3f}",
+                s.status,
+            ]
+            for s in shown
+        ],
+    )
+    n_heads = len({s.head for s in rows})
+    counts = {
+        status: sum(report.status_of(h) == status for h in {s.head for s in rows})
+        for status in ("candidate", "unclear", "no")
+    }
+    at = report.counts_at_floors()
+    more = f" ({len(rows) - len(shown)} more rows in the file)" if len(shown) < len(rows) else ""
+    show(
+        f"{len(heads_found)} heads: {counts['candidate']} candidate, {counts['unclear']} unclear, {counts['no']} no{more}\n"
+        f"excess: value minus the largest null; low: its lower end, corrected for {len(rows)} rows. Candidate: low "
+        f"is {report.floor:g} or more on all stories, and holds on both halves. At half that floor {at['half']} heads "
+        f"reach it, at double {at['double']}."
+    )
+
+
+def write_page(
+    path: Path,
+    model: TinyTransformer,
+    source: ModelSource,
+    report: HeadsReport,
+    record: Provenance,
+    loss: LossReport,
+    stories: list[Story],
+) -> None:
+    """The HTML page, with the patterns of the first stories."""
+    from tslens.viz.heads_page import write_heads_page
+
+    at = report.counts_at_floors()
+    floors = {"half": report.floor / 2, "floor": report.floor, "double": report.floor * 2}
+    known = validation_bits(source.run)
+    header = {
+        "stories": f"{report.n_stories} of {Path(record.data).name}",
+        "bits per byte": f"{loss.bits_per_byte:.3f} on these stories",
+        **(
+            {"validation": f"{known:.3f} bits per byte{ngram_beside(source.run)}"}
+            if known is not None
+            else {}
+        ),
+        "seed": str(report.seed),
+        "version": record.version,
+        "command": record.command,
+        "data sha256": record.data_sha256,
+    }
+    write_heads_page(
+        path,
+        title=f"Attention heads of {source.label}",
+        model=source.label,
+        header=header,
+        rows=report.scores,
+        probes=report.probes,
+        floor=report.floor,
+        counts={
+            f"{'the floor' if k == 'floor' else k + ' the floor'} ({floors[k]:g})": n for k, n in at.items()
+        },
+        distance_profiles=report.distance_profiles,
+        examples=[example_pattern(model, story, i) for i, story in enumerate(stories[:N_EXAMPLES])],
+        cannot_tell=CANNOT_TELL,
+    )
+
+
+def example_pattern(model: TinyTransformer, story: Story, index: int) -> Any:
+    """Patterns of all heads on the beginning of a story."""
+    import torch
+
+    from tslens.types import HeadId
+    from tslens.viz.patterns import ExamplePattern
+
+    tokenizer = model._tokenizer()
+    ids = [tokenizer.eos_id, *tokenizer.encode(story.text)][:EXAMPLE_TOKENS]
+    tokens = torch.tensor([ids], device=model.embed.W_E.device)
+    with torch.inference_mode():
+        patterns = {
+            HeadId(layer, head): pattern[0, head].float().cpu().numpy()
+            for layer, pattern in enumerate(model.attention_patterns(tokens))
+            for head in range(model.cfg.n_heads)
+        }
+    return ExamplePattern(f"Story {index + 1}", tokenizer.token_strings(ids), patterns)

@@ -1,0 +1,70 @@
+"""``tslens``: the commands together, and how they fail: two lines, an exit code, no traceback."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+import typer
+
+from tslens.cli import data, demo, export, generate, heads, look, train
+from tslens.errors import TslensError
+
+app = typer.Typer(
+    name="tslens",
+    help="A microscope for tiny language models. Start with: tslens demo",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    epilog="Any command takes --debug, which shows the traceback of an error. Exit codes: 0 done, 1 could not, "
+    "2 wrong usage, 3 partly done.",
+)
+for command in (demo.demo, look.look, train.train, generate.generate, heads.heads, export.export):
+    app.command()(command)
+app.add_typer(data.app, name="data")
+
+
+@app.callback()
+def _main(
+    version: bool = typer.Option(False, "--version", help="Print the version and end."),
+) -> None:
+    if version:
+        import tslens
+
+        print(tslens.__version__)
+        raise typer.Exit
+
+
+def run() -> None:
+    """Run a command; the entry point of ``tslens``."""
+    debug = "--debug" in sys.argv
+    sys.argv = [argument for argument in sys.argv if argument != "--debug"]
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
+    try:
+        app()
+    except TslensError as error:
+        if debug:
+            raise
+        _fail(error.message, error.hint, error.exit_code)
+    except KeyboardInterrupt:
+        _fail("Interrupted.", "Nothing half-written was left.", 1)
+    except BrokenPipeError:
+        sys.exit(1)
+    except MemoryError:
+        _fail("The memory is not enough.", "Take fewer stories or a smaller model.", 1)
+    except OSError as error:
+        if debug:
+            raise
+        _fail(f"The system refused: {error}.", "Check space and permissions; --debug shows where.", 1)
+
+
+def _fail(message: str, hint: str, code: int) -> None:
+    one_line = (" ".join(part.split()) for part in (message, hint))
+    print("error: {}\n       {}".format(*one_line), file=sys.stderr)
+    sys.exit(code)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
+    if category is UserWarning:
+        print(f"warning: {message}", file=sys.stderr)

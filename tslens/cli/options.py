@@ -1,0 +1,40 @@
+"""Options that many commands share, written once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model", help="Run name (l1_h256, l1_h256@seed2), run folder, checkpoint or exported folder."
+    ),
+]
+Stories = Annotated[
+    str | None,
+    typer.Option(
+        "--stories", help="Stories: .jsonl, .jsonl.gz, .txt, or author:N. Default: the offline author."
+    ),
+]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of everything that is drawn.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
+Html = Annotated[Path | None, typer.Option("--html", help="Where to write the page.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+
+
+def resolve_device(name: str) -> str:
+    """The device to use. Raises UsageError for one that is not there."""
+    import torch
+
+    from tslens.errors import UsageError
+
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return next((device for device in ("cuda", "mps") if there[device]), "cpu")
+    if not there.get(name, False):
+        known = ", ".join(device for device, is_there in there.items() if is_there)
+        raise UsageError(f'There is no device "{name}" here.', f"Use one of: auto, {known}.")
+    return name

@@ -1,0 +1,162 @@
+"""Files that are whole or absent: atomic writes, JSONL with a schema, hashes, locks, data folder.
+
+A file is written under a temporary name beside its place, flushed to disk, and renamed. A reader therefore
+never sees half of one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from filelock import FileLock, Timeout
+
+from tslens.errors import DataError, RunError
+
+
+def data_dir() -> Path:
+    """Folder of the real data: ``$TSLENS_DATA``, by default ``../shared/data``."""
+    return Path(os.environ.get("TSLENS_DATA", "../shared/data"))
+
+
+@contextmanager
+def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a temporary file that becomes ``path`` when the block ends without an error.
+
+    Raises RunError where the folder cannot be made or written, with nothing left behind.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    temporary = Path(name)
+    try:
+        encoding = None if "b" in mode else "utf-8"
+        newline = None if "b" in mode else "\n"
+        with os.fdopen(handle, mode, encoding=encoding, newline=newline) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise _cannot_write(path, error) from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _cannot_write(path: Path, error: OSError) -> RunError:
+    return RunError(
+        f"Cannot write {path}: {error.strerror or error}.",
+        "Choose a folder that you may write to and that has space, with --out.",
+    )
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write one JSON value, indented, whole or not at all."""
+    with atomic_write(path) as file:
+        json.dump(value, file, indent=2, ensure_ascii=False)
+        file.write("\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read one JSON value. Raises DataError if the file is absent or no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"There is no file {path}.", "Check the path.") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is no JSON file: {error}.", "Restore it from its source.") from error
+
+
+def write_jsonl(
+    path: Path, schema: str, header: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]
+) -> None:
+    """Write rows after a first header record that names their schema (``tslens.head_score/1``)."""
+    with atomic_write(path) as file:
+        for row in ({"schema": schema, **header}, *rows):
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def read_jsonl(path: Path, schema: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Header and rows of a file of ours. Raises DataError on another schema or a broken line."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        rows = [json.loads(line) for line in lines]
+    except FileNotFoundError as error:
+        raise DataError(f"There is no file {path}.", "Check the path.") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is no JSONL file: {error}.", "Write it again.") from error
+    found = rows[0].get("schema") if rows and isinstance(rows[0], dict) else None
+    if found != schema:
+        raise DataError(f'{path} has schema "{found}", not "{schema}".', "Write it again with this version.")
+    return rows[0], rows[1:]
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process. The lock dies with its process.
+
+    Raises RunError at once if another process holds it, or if the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        with lock.acquire(timeout=0):
+            yield
+    except Timeout as error:
+        raise RunError(
+            f"{folder} is in use by another process.", "Wait until it ends, or choose another --out."
+        ) from error
+    except PermissionError as error:
+        raise _cannot_write(folder, error) from error
+
+
+class RunFolder:
+    """The layout of one training run, ``runs/l1_h256/seed0`` (DESIGN section 4)."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.json"
+        self.provenance = self.path / "provenance.json"
+        self.tokenizer = self.path / "tokenizer.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.checkpoints = self.path / "checkpoints"
+        self.state = self.checkpoints / "latest_state.pt"
+        self.train_digests = self.path / "train_digests.npy"
+        self.yardstick = self.path / "ngram4.json"
+        self.samples = self.path / "samples"
+        self.done = self.path / "DONE"
+
+    def checkpoint(self, step: int) -> Path:
+        """File of the weights after ``step`` steps."""
+        return self.checkpoints / f"step_{step:06d}.safetensors"
+
+    def last_checkpoint(self) -> Path | None:
+        """The newest weights, None if there are none."""
+        return max(self.checkpoints.glob("step_*.safetensors"), default=None)
+
+    def results(self, kind: str) -> Path:
+        """Folder of results of one kind: heads, neurons, grades, link."""
+        return self.path / "results" / kind

@@ -1,0 +1,165 @@
+"""What a probe is, and how probes are found.
+
+A probe turns labelled tokens into rows. A row is a measure (pairs of query and key whose attention it counts)
+with the nulls of the probe's family, all as pairs or as numbers that no pattern decides. ``scan`` reads them
+off the patterns. To add a probe, add a file with a ``PROBE``; or pass an object to ``score_heads(probes=...)``.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tslens.errors import UsageError
+from tslens.model.spec import WINDOW
+from tslens.probes.batch import TokenBatch
+from tslens.probes.pairs import Pairs, averaged, uniform
+from tslens.types import Basis, Position
+
+Family = Literal["positional", "identity", "relational"]
+ATTENTION_FLOOR = 0.05  # least excess of a role, written down before any model was scanned (DESIGN 7.5)
+
+
+@dataclass(frozen=True)
+class Null:
+    """What a head without the role would get, in one of three forms.
+
+    ``pairs``: a measure of the same pattern. ``number``: [cluster] per story, for layers that see everything
+    and for layers with a window. ``difference``: value minus null directly, over the queries that have a match.
+    """
+
+    pairs: Pairs | None = None
+    number: tuple[Float[np.ndarray, " cluster"], Float[np.ndarray, " cluster"]] | None = None
+    difference: Pairs | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measure of a probe at one position.
+
+    ``value_all``: for relations, the measure over all queries, the most frequent offset included.
+    ``mul``: pairs of weight 1 whose mass over all attention is TransformerLens' score; None where it has none.
+    """
+
+    position: Position
+    value: Pairs
+    nulls: Mapping[str, Null]
+    mul: Pairs | None = None
+    value_all: Pairs | None = None
+
+
+@dataclass
+class Calibration:
+    """Facts of the text, counted on the first stories before any pattern is read.
+
+    ``token_counts``: [vocab] how often each token occurs. ``offsets``: per probe and position the distances
+    from query to target, most frequent first.
+    """
+
+    token_counts: Int[np.ndarray, " vocab"]
+    offsets: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+
+    @property
+    def frequency_bin(self) -> Int[np.ndarray, " vocab"]:
+        """Tokens of like frequency: counts within a factor of four."""
+        return (np.log2(self.token_counts + 1) // 2).astype(np.int64)
+
+
+class Probe(ABC):
+    """A question about what a head looks at.
+
+    ``name``: as in tables. ``description``: one sentence for readers. ``family``: which nulls apply.
+    ``served``: where the model needs what the role gives, for the test of its cause. ``basis``: what explains
+    the role by construction, None where that has to be measured. ``floor``: least excess of a role.
+    """
+
+    name: ClassVar[str]
+    description: ClassVar[str]
+    family: ClassVar[Family]
+    served: ClassVar[str]
+    basis: ClassVar[Basis | None] = None
+    floor: ClassVar[float] = ATTENTION_FLOOR
+
+    @abstractmethod
+    def rows(self, batch: TokenBatch, calibration: Calibration) -> list[Row]:
+        """Rows of a batch, always of the same positions in the same order."""
+
+    def own_batches(
+        self, *, d_vocab: int, eos_id: int, n_ctx: int, seed: int, batch_tokens: int
+    ) -> Iterator[TokenBatch] | None:
+        """Sequences of the probe's own making, None if it reads the stories."""
+        return None
+
+    def calibrate(self, batch: TokenBatch) -> Mapping[Position, Pairs]:
+        """Target pairs whose most frequent offset has to be known beforehand; none for most probes."""
+        return {}
+
+    def score(
+        self, pattern: Float[Tensor, "row head query_pos key_pos"], batch: TokenBatch
+    ) -> Float[Tensor, " head"]:
+        """The measure itself on any model's pattern: mean over stories, without nulls.
+
+        ``pattern``: attention probabilities of one layer for the rows of ``batch``; not modified. The first row of
+        :meth:`rows` at all its queries. Range 0 to 1. Needs no calibration, so it serves scripts and tests.
+        """
+        blank = Calibration(np.zeros(int(batch.tokens.max()) + 1, dtype=np.int64))
+        row = self.rows(batch, blank)[0]
+        pairs = row.value_all or row.value
+        mass = pattern[
+            torch.from_numpy(pairs.row), :, torch.from_numpy(pairs.query), torch.from_numpy(pairs.key)
+        ]
+        per_story = pattern.new_zeros(len(batch.length), pattern.shape[1])
+        weight = torch.from_numpy(pairs.weight).to(pattern)
+        per_story.index_add_(0, torch.from_numpy(pairs.cluster), mass * weight[:, None])
+        return per_story[np.unique(pairs.cluster)].mean(0)
+
+
+def uniform_null(pairs: Pairs, batch: TokenBatch) -> Null:
+    """Attention spread evenly, for layers that see everything and for layers with a window."""
+    n = len(batch.length)
+    return Null(number=(uniform(pairs, n, None), uniform(pairs, n, WINDOW)))
+
+
+def off_most_frequent(pairs: Pairs, offsets: Sequence[int]) -> Pairs:
+    """The pairs whose target is not at the relation's most frequent offset, averaged over the queries left.
+
+    Adjacency alone must not make a role (DESIGN section 6). Without calibration all pairs stay.
+    """
+    if not offsets:
+        return pairs
+    kept = pairs.select(pairs.distance != offsets[0])
+    return averaged(kept.row, kept.query, kept.key)
+
+
+def find_probes() -> dict[str, Probe]:
+    """Every probe of the package by name: each module here that defines ``PROBE``."""
+    package = import_module("tslens.probes")
+    modules = sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+    found = (getattr(import_module(f"tslens.probes.{name}"), "PROBE", None) for name in modules)
+    return {probe.name: probe for probe in found if isinstance(probe, Probe)}
+
+
+def choose_probes(names: Sequence[str | Probe] | None) -> list[Probe]:
+    """Probes by name, or as objects of one's own; all of the package if None.
+
+    Raises UsageError for a name that no probe has.
+    """
+    known = find_probes()
+    chosen: list[Probe] = []
+    for name in known.values() if names is None else names:
+        if isinstance(name, Probe):
+            chosen.append(name)
+        elif name in known:
+            chosen.append(known[name])
+        else:
+            raise UsageError(f'There is no probe "{name}".', f"The probes are: {', '.join(known)}.")
+    return chosen

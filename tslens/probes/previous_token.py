@@ -1,0 +1,31 @@
+"""Previous token: attention from each token to the one just before it.
+
+Source: Elhage et al. 2021, A Mathematical Framework for Transformer Circuits; TransformerLens' head_detector.
+"""
+
+from __future__ import annotations
+
+from tslens.probes.base import Calibration, Probe, Row, uniform_null
+from tslens.probes.batch import TokenBatch
+from tslens.probes.pairs import averaged, counted
+
+
+class PreviousToken(Probe):
+    """Mean attention of each token (position 0 excepted) to the token just before."""
+
+    name = "previous_token"
+    description = "looks at the token just before"
+    family = "positional"
+    served = "every prediction"
+    basis = "positional"
+
+    def rows(self, batch: TokenBatch, calibration: Calibration) -> list[Row]:
+        """One row; ``mul`` counts the same pairs."""
+        row, query = batch.is_query.nonzero()
+        value = averaged(row, query, query - 1)
+        return [
+            Row("word", value, {"uniform": uniform_null(value, batch)}, mul=counted(row, query, query - 1))
+        ]
+
+
+PROBE = PreviousToken()

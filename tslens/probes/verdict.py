@@ -1,0 +1,242 @@
+"""From bootstrap sums to scores: value and interval, nulls, corrected excess, confirmation, status.
+
+For each row (head x probe x position) and each null the contrast is the mean over stories of value minus null. The
+random twins give one more null: the 95th percentile of the value over their heads. Then
+
+    c           = 95th percentile over replicates of the largest (contrast_b - contrast) / se of all contrasts
+    excess_low  = least over the row's nulls of contrast - c * se
+    p           = largest over the row's nulls of the share of replicates whose largest deviation reaches it
+
+so that with 95% probability no ``excess_low`` is too high (Chernozhukov et al. 2013). ``candidate``: ``excess_low``
+reaches the floor, and on either half of the stories the one-sided 95% lower end does too. ``unclear``: ``excess_low``
+above zero. ``no``: the rest.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tslens.errors import ProbeInputError
+from tslens.model.transformer import TinyTransformer
+from tslens.probes.base import Probe
+from tslens.stats import MIN_CLUSTERS, Means, scaled_deviations
+from tslens.types import HeadId, HeadScore, Position, Status
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tslens.probes.scan import Stream
+
+TWINS = "random_twins"
+ONE_SIDED = 1.645  # normal quantile of the 95% lower end on a half
+_RANK = {"role": 3, "candidate": 2, "unclear": 1, "no": 0}
+
+
+@dataclass(frozen=True)
+class HeadsReport:
+    """Scores of all heads of a model; shows as a table in a notebook.
+
+    ``n_excluded``: training stories that were left out. ``critical``: the c of the corrected intervals.
+    ``distance_profiles``: [distance] mean attention per head. ``probes``: description of each probe.
+    """
+
+    scores: tuple[HeadScore, ...]
+    n_stories: int
+    n_excluded: int
+    seed: int
+    critical: float
+    floor: float
+    probes: Mapping[str, str]
+    distance_profiles: Mapping[HeadId, np.ndarray]
+
+    def status_of(self, head: HeadId) -> Status:
+        """A head's status is its best row's."""
+        return max((s.status for s in self.scores if s.head == head), key=_RANK.__getitem__)
+
+    def best_first(self) -> list[HeadScore]:
+        """Rows by status, then by excess."""
+        return sorted(self.scores, key=lambda s: (-_RANK[s.status], -s.excess, s.head, s.probe, s.position))
+
+    def counts_at_floors(self) -> dict[str, int]:
+        """Heads with a row whose ``excess_low`` reaches half the floor, the floor, and double."""
+        factors = {"half": 0.5, "floor": 1.0, "double": 2.0}
+        return {
+            name: len({s.head for s in self.scores if s.excess_low >= factor * self.floor})
+            for name, factor in factors.items()
+        }
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row per head, probe and position."""
+        import pandas as pd
+
+        return pd.DataFrame([score.to_json() for score in self.scores])
+
+    def _repr_html_(self) -> str:
+        columns = ["head", "probe", "position", "value", "low", "high", "excess", "excess_low", "p", "status"]
+        frame = self.to_pandas()[columns]
+        html: str = frame.to_html(index=False, float_format="{:.3f}".format, escape=True)
+        return html
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One probe at one position in one stream: columns of its measures, and all its contrasts."""
+
+    probe: Probe
+    position: Position
+    stream: int
+    value: int
+    everywhere: int | None
+    mul: int | None
+    nulls: Mapping[str, int]
+    contrast: np.ndarray  # [replicate, null, head]
+    se: np.ndarray  # [null, head]
+    halves: np.ndarray  # [half, null, head]
+    halves_se: np.ndarray  # [half, null, head]
+
+
+def judge(
+    model: TinyTransformer,
+    probes: Sequence[Probe],
+    streams: Sequence[Stream],
+    n_stories: int,
+    n_excluded: int,
+    seed: int,
+    distance_profiles: Mapping[HeadId, np.ndarray],
+) -> HeadsReport:
+    """Scores of every head, probe and position. Warns below 30 stories, where intervals are not to be trusted."""
+    rows, means = [], []
+    for index, stream in enumerate(streams):
+        whole = stream.model.means()
+        means.append((whole, *whole.interval()))
+        rows += _rows(probes, stream, index, whole)
+    if not rows:
+        raise ProbeInputError("No story has a query for these probes.", "Give longer stories, or more.")
+    few = min(int(means[row.stream][0].n[row.value]) for row in rows)
+    if few < MIN_CLUSTERS:
+        warnings.warn(
+            f"A probe has queries in only {few} stories; below {MIN_CLUSTERS} its intervals are too narrow.",
+            stacklevel=3,
+        )
+    deviations = [scaled_deviations(row.contrast[1:], row.contrast[0], row.se) for row in rows]
+    largest = np.max([deviation.max((1, 2)) for deviation in deviations], axis=0)
+    critical = float(np.quantile(largest, 0.95))
+    heads = [HeadId(la, h) for la in range(model.cfg.n_layers) for h in range(model.cfg.n_heads)]
+    order = {probe.name: i for i, probe in enumerate(probes)}
+    rows.sort(key=lambda row: order[row.probe.name])
+    scores = [
+        _score(row, head, index, means[row.stream], largest, critical)
+        for index, head in enumerate(heads)
+        for row in rows
+    ]
+    return HeadsReport(
+        scores=tuple(scores),
+        n_stories=n_stories,
+        n_excluded=n_excluded,
+        seed=seed,
+        critical=critical,
+        floor=max(probe.floor for probe in probes),
+        probes={probe.name: probe.description for probe in probes},
+        distance_profiles=distance_profiles,
+    )
+
+
+def _rows(probes: Sequence[Probe], stream: Stream, index: int, whole: Means) -> list[_Row]:
+    """The rows of one stream that have a query in some story."""
+    sides: tuple[tuple[Means, Means], ...] = (
+        (whole, stream.twins.means()),
+        (stream.model.means(0), stream.twins.means(0)),
+        (stream.model.means(1), stream.twins.means(1)),
+    )
+    by_name = {probe.name: probe for probe in probes}
+    values = [measure for measure in stream.measures if measure.kind == "value"]
+    rows = []
+    for twin_column, value in enumerate(values):
+        same = [
+            (i, m)
+            for i, m in enumerate(stream.measures)
+            if (m.probe, m.position) == (value.probe, value.position)
+        ]
+        column = {m.kind: i for i, m in same if m.kind != "null"}
+        nulls = {m.null: i for i, m in same if m.kind == "null" and whole.n[i] > 0}
+        if whole.n[column["value"]] == 0:
+            continue
+        (contrast, se), *halves = (
+            _contrasts(mean, twin, column["value"], list(nulls.values()), twin_column) for mean, twin in sides
+        )
+        rows.append(
+            _Row(
+                probe=by_name[value.probe],
+                position=value.position,
+                stream=index,
+                value=column["value"],
+                everywhere=column.get("all"),
+                mul=column.get("mul"),
+                nulls=nulls,
+                contrast=contrast,
+                se=se,
+                halves=np.stack([half[0][0] for half in halves]),
+                halves_se=np.stack([half[1] for half in halves]),
+            )
+        )
+    return rows
+
+
+def _contrasts(
+    means: Means, twins: Means, value: int, nulls: list[int], twin_column: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Value minus each null, the twins last: [replicate, null, head], and standard errors [null, head]."""
+    over_heads = twins.mean[0, twin_column]
+    at = int(np.argsort(over_heads)[int(np.ceil(0.95 * (len(over_heads) - 1)))])
+    from_twin = means.mean[:, value] - twins.mean[:, twin_column, at, None]
+    contrast = np.concatenate([means.mean[:, nulls], from_twin[:, None]], axis=1)
+    twin_se = np.hypot(means.se[0, value], twins.se[0, twin_column, at])
+    return contrast, np.concatenate([means.se[0, nulls], twin_se[None]], axis=0)
+
+
+def _score(
+    row: _Row,
+    head: HeadId,
+    i: int,
+    means: tuple[Means, np.ndarray, np.ndarray],
+    largest: np.ndarray,
+    critical: float,
+) -> HeadScore:
+    whole, low, high = means
+    contrast, se = row.contrast[0, :, i], row.se[:, i]
+    value = float(whole.mean[0, row.value, i])
+    names = [*row.nulls, TWINS]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.where(se > 0, contrast / se, np.sign(contrast) * np.inf)
+    p = max(float((1 + (largest >= one).sum()) / (1 + len(largest))) for one in t)
+    excess_low = float((contrast - critical * se).min())
+    halves = row.halves[:, :, i].min(1)
+    confirmed = bool((row.halves[:, :, i] - ONE_SIDED * row.halves_se[:, :, i]).min() >= row.probe.floor)
+    if excess_low >= row.probe.floor and confirmed:
+        status: Status = "candidate"
+    else:
+        status = "unclear" if excess_low > 0 else "no"
+    return HeadScore(
+        head=head,
+        probe=row.probe.name,
+        position=row.position,
+        value=value,
+        low=float(low[row.value, i]),
+        high=float(high[row.value, i]),
+        mul=None if row.mul is None else float(whole.mean[0, row.mul, i]),
+        nulls={name: value - float(c) for name, c in zip(names, contrast, strict=True)},
+        excess=float(contrast.min()),
+        excess_low=excess_low,
+        p=p,
+        status=status,
+        basis=row.probe.basis,
+        cause=None,
+        value_all=None if row.everywhere is None else float(whole.mean[0, row.everywhere, i]),
+        excess_halves=(float(halves[0]), float(halves[1])),
+        n_stories=int(whole.n[row.value]),
+    )

@@ -1,0 +1,109 @@
+"""Intervals and tests over stories, in one pass and constant memory.
+
+**Poisson bootstrap.** Each story gets, in each of B replicates, a weight drawn from Poisson(1) by a generator
+seeded with (seed, story): the online form of resampling stories with replacement (Hanley and MacGibbon 2006;
+Chamandy et al. 2012). Only weighted sums are kept, so memory does not grow with the number of stories, and the
+order of the stories does not matter.
+
+**Interval of a mean**: studentised bootstrap, ``mean - t * se`` with the quantiles of ``(mean_b - mean) / se_b``.
+
+**Many tests at once**: the 95th percentile over replicates of the largest ``(mean_b - mean) / se`` of all of them
+(Chernozhukov, Chetverikov and Kato 2013) widens every interval alike, so that with 95% probability not one
+of them misses. Stories are the clusters: tokens of a story are not independent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+
+N_REPLICATES = 1000
+MIN_CLUSTERS = 30
+
+
+def poisson_weights(seed: int, clusters: Sequence[int], n_replicates: int = N_REPLICATES) -> np.ndarray:
+    """Weights [1 + replicate, cluster]; row 0 is all ones, the sample itself.
+
+    ``clusters``: a 64-bit key of each story, for instance its digest.
+    """
+    weights = np.ones((1 + n_replicates, len(clusters)))
+    for column, key in enumerate(clusters):
+        generator = np.random.Generator(np.random.Philox(key=np.array([seed, key], dtype=np.uint64)))
+        weights[1:, column] = generator.poisson(1.0, n_replicates)
+    return weights
+
+
+@dataclass(frozen=True)
+class Means:
+    """``mean``, ``se``: [1 + replicate, column, head], row 0 the sample; ``n``: [column] stories with a query."""
+
+    mean: Float[np.ndarray, "replicate column head"]
+    se: Float[np.ndarray, "replicate column head"]
+    n: Float[np.ndarray, " column"]
+
+    def interval(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper ends [column, head] of the studentised bootstrap interval of each mean."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            t = (self.mean[1:] - self.mean[0]) / self.se[1:]
+        t = np.where(np.isfinite(t), t, 0.0)
+        tail = (1 - level) / 2
+        low_t, high_t = np.quantile(t, tail, axis=0), np.quantile(t, 1 - tail, axis=0)
+        return self.mean[0] - high_t * self.se[0], self.mean[0] - low_t * self.se[0]
+
+
+class BootstrapSums:
+    """Running weighted sums of per-story measurements, for either half of the stories.
+
+    A measurement is ``x[story, column, head]``; ``present[story, column]`` is False where the story has no query.
+    """
+
+    def __init__(self, n_columns: int, n_heads: int, n_replicates: int = N_REPLICATES) -> None:
+        rows = 1 + n_replicates
+        self.weight = torch.zeros(2, rows, n_columns, dtype=torch.float64)
+        self.first = torch.zeros(2, rows, n_columns, n_heads, dtype=torch.float64)
+        self.second = torch.zeros(2, rows, n_columns, n_heads, dtype=torch.float64)
+
+    def add(
+        self,
+        x: Float[torch.Tensor, "story column head"],
+        present: Bool[torch.Tensor, "story column"],
+        weights: Float[torch.Tensor, "replicate story"],
+        half: Bool[torch.Tensor, " story"],
+    ) -> None:
+        """Add a batch of stories. ``half``: which half of the stories each belongs to."""
+        x = torch.where(present[:, :, None], x.double(), 0.0)
+        _, n_columns, n_heads = x.shape
+        for side in (0, 1):
+            chosen = half == bool(side)
+            if not chosen.any():
+                continue
+            w, part = weights[:, chosen], x[chosen].reshape(-1, n_columns * n_heads)
+            self.weight[side] += w @ present[chosen].double()
+            self.first[side] += (w @ part).view(-1, n_columns, n_heads)
+            self.second[side] += (w @ part.square()).view(-1, n_columns, n_heads)
+
+    def means(self, side: int | None = None) -> Means:
+        """Means and standard errors over all stories, or over one half."""
+        pick = slice(None) if side is None else slice(side, side + 1)
+        n = self.weight[pick].sum(0)[:, :, None].numpy()
+        first, second = self.first[pick].sum(0).numpy(), self.second[pick].sum(0).numpy()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            mean = first / n
+            variance = np.maximum(second / n - mean**2, 0.0)
+            se = np.sqrt(variance / np.maximum(n - 1, 1))
+        return Means(mean, se, self.weight[pick].sum(0)[0].numpy())
+
+
+def scaled_deviations(
+    replicate: Float[np.ndarray, replicate * test],
+    estimate: Float[np.ndarray, "*test"],
+    se: Float[np.ndarray, "*test"],
+) -> Float[np.ndarray, replicate * test]:
+    """``(estimate_b - estimate) / se``; zero where nothing varies or nothing was measured."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scaled = (replicate - estimate) / se
+    return np.where(np.isfinite(scaled), scaled, 0.0)

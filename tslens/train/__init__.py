@@ -1,0 +1,1 @@
+"""Training: batches of whole stories, optimizer, schedule, evaluation, the loop that resumes."""
