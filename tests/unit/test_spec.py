@@ -28,7 +28,13 @@ def test_default_heads_are_dropped_from_the_name():
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("l1_h265", "l1_h256"), ("11_h256", "l1_h256"), ("l1h64", "l1_h64"), ("l0_h64", "l1_h64"), ("l1_h256_a3", "l1_h256")],
+    [
+        ("l1_h265", "l1_h256"),
+        ("11_h256", "l1_h256"),
+        ("l1h64", "l1_h64"),
+        ("l0_h64", "l1_h64"),
+        ("l1_h256_a3", "l1_h256"),
+    ],
 )
 def test_impossible_names_are_refused_with_the_nearest(name, hint):
     with pytest.raises(UsageError) as caught:

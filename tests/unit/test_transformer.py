@@ -46,7 +46,9 @@ def test_patterns_are_causal_windowed_distributions(model):
 
 def test_a_hook_on_the_pattern_is_obeyed(model):
     tokens = random_tokens(1, 20)
-    changed = model.run_with_hooks(tokens, fwd_hooks=[(WATCHED.format(0), lambda p, hook: torch.eye(20).expand_as(p))])
+    changed = model.run_with_hooks(
+        tokens, fwd_hooks=[(WATCHED.format(0), lambda p, hook: torch.eye(20).expand_as(p))]
+    )
     assert (changed - model(tokens)).abs().max() > 1e-4
     assert torch.equal(model(tokens), model(tokens))  # no hook is left behind
 

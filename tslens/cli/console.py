@@ -27,15 +27,16 @@ def show(text: str) -> None:
     print("".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text))
 
 
-def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table that fits the terminal; columns named ``<name>`` are text, others are set flush right."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    table = Table(header_style="bold", box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for column in columns:
-        table.add_column(column.strip("<>"), justify="left" if column.startswith("<") else "right")
+        is_text = column.startswith("<")
+        table.add_column(column.strip("<>"), justify="left" if is_text else "right", overflow="fold")
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     console = Console()

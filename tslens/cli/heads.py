@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tslens.model.loss import LossReport
     from tslens.model.transformer import TinyTransformer
     from tslens.probes.verdict import HeadsReport
-    from tslens.types import Provenance, Story
+    from tslens.types import HeadScore, Provenance, Story
 
 SCORES_SCHEMA = "tslens.head_score/1"
 HEADS_SCHEMA = "tslens.heads/1"
@@ -234,47 +234,26 @@ def show_report(report: HeadsReport, *, probes_asked: bool) -> None:
     rows = report.best_first()
     shown = rows if probes_asked else rows[:FIRST_ROWS]
     show_table(
-        [
-            "<head>",
-            "<probe>",
-            "<position>",
-            "value",
-            "95% interval",
-            "<largest null>",
-            "excess",
-            "low",
-            "p",
-            "<status>",
-        ],
-        [
-            [
-                str(s.head),
-                s.probe,
-                s.position,
-                f"{s.value:.3f}",
-                f"{s.low:.3f} {s.high:.3f}",
-                "{1:.3f} {0}".format(*max(s.nulls.items(), key=lambda item: item[1])),
-                f"{s.excess:+.3f}",
-                f"{s.excess_low:+.3f}",
-                f"{s.p:.3f}",
-                s.status,
-            ]
-            for s in shown
-        ],
+        ["<head>", "<probe>", "<at>", "value", "95% interval", "null", "<largest>", "low", "<status>"],
+        [[*_cells(score)] for score in shown],
     )
-    n_heads = len({s.head for s in rows})
-    counts = {
-        status: sum(report.status_of(h) == status for h in {s.head for s in rows})
-        for status in ("candidate", "unclear", "no")
-    }
-    at = report.counts_at_floors()
+    found = {score.head for score in rows}
+    counts = Counter(report.status_of(head) for head in found)
     more = f" ({len(rows) - len(shown)} more rows in the file)" if len(shown) < len(rows) else ""
+    at = report.counts_at_floors()
     show(
-        f"{len(heads_found)} heads: {counts['candidate']} candidate, {counts['unclear']} unclear, {counts['no']} no{more}\n"
-        f"excess: value minus the largest null; low: its lower end, corrected for {len(rows)} rows. Candidate: low "
-        f"is {report.floor:g} or more on all stories, and holds on both halves. At half that floor {at['half']} heads "
-        f"reach it, at double {at['double']}."
+        f"{len(found)} heads: {counts['candidate']} candidate, {counts['unclear']} unclear, {counts['no']} no{more}.\n"
+        f"null: the largest; low: lower end of value minus null, corrected for {len(rows)} rows. Candidate: low is\n"
+        f"{report.floor:g} or more, on both halves too. At half that floor {at['half']} heads reach it, at double "
+        f"{at['double']}."
     )
+
+
+def _cells(score: HeadScore) -> list[str]:
+    name, null = max(score.nulls.items(), key=lambda item: item[1])
+    interval = f"{score.low:.3f} {score.high:.3f}"
+    numbers = [f"{score.value:.3f}", interval, f"{null:.3f}", name, f"{score.excess_low:+.3f}"]
+    return [str(score.head), score.probe, score.position, *numbers, score.status]
 
 
 def write_page(

@@ -55,7 +55,7 @@ class _Grams:
         self.keys, self.counts, self._vocab_size = keys, counts, vocab_size
         history = keys // vocab_size
         discount = _discounts(counts)[np.minimum(counts, 3)]
-        total = np.bincount(history, weights=counts, minlength=n_histories + 1)
+        total = np.bincount(history, weights=counts, minlength=n_histories + 1).astype(np.float64)
         taken = np.bincount(history, weights=discount, minlength=n_histories + 1)
         self.share = np.append((counts - discount) / total[history], 0.0)
         self.rest = np.divide(taken, total, out=np.ones_like(total), where=total > 0)
@@ -97,15 +97,15 @@ class NgramModel:
                 "There is no story to count.", "Give at least one story of two tokens or more to fit."
             )
         keys, counts = [np.arange(vocab_size)], []
-        ids = tokens
+        ids = tokens  # at each position, the index of the gram that ends there
         for length in range(2, order + 1):
             history = _shift(ids, starts)
             inside = history >= 0
             found, index = np.unique(history[inside] * vocab_size + tokens[inside], return_inverse=True)
-            shorter = np.empty(len(found), dtype=np.int64)
+            shorter = np.empty(len(found), dtype=np.int64)  # the same gram without its first token
             shorter[index] = ids[inside]
             count = np.bincount(shorter, minlength=len(keys[-1]))
-            if length > 2:
+            if length > 2:  # a single token at the start of a story is no target
                 begins = ids[~inside]
                 count += np.bincount(begins[begins >= 0], minlength=len(count))
             keys.append(found)

@@ -150,13 +150,12 @@ class Attention(nn.Module):
 
     def scores(self, q: Tensor, k: Tensor) -> Pattern:
         """Scores before the softmax, minus infinity where a query may not look."""
-        n_stories, n_pos, heads, _ = q.shape
+        n_pos, heads = q.shape[1:3]
         if self._mask.shape[0] < n_pos or self._mask.dtype != q.dtype or self._mask.device != q.device:
             pos = torch.arange(n_pos, device=q.device)
             self._mask = q.new_zeros(n_pos, n_pos).masked_fill(~self.allowed(pos, pos), float("-inf"))
-        mask = self._mask[:n_pos, :n_pos].expand(n_stories * heads, n_pos, n_pos)
-        flat = torch.baddbmm(mask, rearrange(q, "s q h e -> (s h) q e"), rearrange(k, "s k h e -> (s h) e k"))
-        return rearrange(flat, "(s h) q k -> s h q k", h=heads)
+        scores = torch.bmm(rearrange(q, "s q h e -> (s h) q e"), rearrange(k, "s k h e -> (s h) e k"))
+        return rearrange(scores.add_(self._mask[:n_pos, :n_pos]), "(s h) q k -> s h q k", h=heads)
 
     def fused(self, q: Tensor, k: Tensor, v: Tensor, past: KeyValues | None) -> Tensor:
         """Values mixed by attention, the pattern never in memory: [story pos head d_head]."""

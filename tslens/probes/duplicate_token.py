@@ -35,8 +35,8 @@ class DuplicateToken(Probe):
         frequency = calibration.frequency_bin[tokens]
         like = earlier & ~same & (frequency[:, :, None] == frequency[:, None, :])
         nulls = {
-            "distance_profile": Null(pairs=distance_profile(value, batch, by_position=False)),
-            "like_frequency": Null(difference=matched_difference(value, batch, like)),
+            "distance": Null(pairs=distance_profile(value, batch, by_position=False)),
+            "frequency": Null(difference=matched_difference(value, batch, like)),
         }
         return [Row("word", value, nulls, mul=counted(row, query, key))]
 

@@ -66,7 +66,7 @@ class Induction(Probe):
         at, which = allowed.nonzero()
         share = (value.weight / np.maximum(allowed.sum(1), 1))[at]
         near = Pairs(row[at], row[at], query[at], near_key[at, which], share)
-        nulls = {"distance_profile": Null(pairs=unrepeated), "like_frequency": Null(pairs=near)}
+        nulls = {"distance": Null(pairs=unrepeated), "frequency": Null(pairs=near)}
         return [Row("word", value, nulls, mul=counted(row, query, key))]
 
 

@@ -58,10 +58,10 @@ class SentenceEnd(Probe):
             earlier = np.tri(other.shape[1], k=-1, dtype=bool)
             candidate = asks[:, :, None] & other[:, None, :] & earlier
             nulls = {
-                "distance_profile": Null(pairs=distance_profile(value, batch, by_position=True)),
-                "fixed_offset": Null(number=(at_offset, at_offset)),
-                "other_punctuation": Null(difference=matched_difference(value, batch, candidate)),
-                "shifted_labels": Null(pairs=shifted(value, batch)),
+                "distance": Null(pairs=distance_profile(value, batch, by_position=True)),
+                "offset": Null(number=(at_offset, at_offset)),
+                "punctuation": Null(difference=matched_difference(value, batch, candidate)),
+                "shifted": Null(pairs=shifted(value, batch)),
             }
             rows.append(Row(position, value, nulls, value_all=everywhere))
         return rows

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from tslens.probes.scan import Stream
 
-TWINS = "random_twins"
+TWINS = "twins"
 ONE_SIDED = 1.645  # normal quantile of the 95% lower end on a half
 _RANK = {"role": 3, "candidate": 2, "unclear": 1, "no": 0}
 

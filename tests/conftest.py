@@ -1,0 +1,77 @@
+"""Small stories, a tokenizer and a model that every test may use; real data where it is."""
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from tslens.types import Story
+
+NAMES = ["Tom", "Lily", "Ben", "Mia", "Sam", "Anna"]
+THINGS = ["ball", "cake", "kite", "banana", "trumpet", "elephant"]
+DEEDS = ["found", "lost", "wanted", "liked", "dropped"]
+
+
+def make_stories(n, seed=0):
+    """Different stories of a few sentences, commas, quotes and paragraphs in them."""
+    rng = random.Random(seed)
+    stories = []
+    for index in range(n):
+        name, friend = rng.sample(NAMES, 2)
+        thing, other = rng.sample(THINGS, 2)
+        lines = [
+            f"Once upon a time, {name} {rng.choice(DEEDS)} a {thing} in the park.",
+            f'"Look, {friend}, a {thing}!" said {name}. {friend} {rng.choice(DEEDS)} the {thing}, too.',
+            f"Then they {rng.choice(DEEDS)} {index} more of the {other}s, and {name} was happy.",
+        ]
+        rng.shuffle(lines)
+        stories.append(Story("\n".join(lines)))
+    return stories
+
+
+@pytest.fixture(scope="session")
+def stories():
+    return make_stories(60)
+
+
+@pytest.fixture(scope="session")
+def tokenizer(stories):
+    from tslens.corpus.tokenizer import StoryTokenizer
+
+    return StoryTokenizer.train(stories, vocab_size=320)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tokenizer):
+    """Two layers of four heads, weights far enough from zero that attention is not uniform."""
+    import torch
+
+    from tslens.model.spec import ModelSpec
+    from tslens.model.transformer import TinyTransformer
+
+    model = TinyTransformer(ModelSpec.from_name("l2_h64"), tokenizer.vocab_size, seed=5, tokenizer=tokenizer)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if ".W_" in name:
+                parameter.mul_(6)
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def story_file(stories, tmp_path_factory):
+    import json
+
+    path = tmp_path_factory.mktemp("stories") / "stories.jsonl"
+    path.write_text("".join(json.dumps({"text": story.text}) + "\n" for story in stories), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def real_stories():
+    """The path of 16,000 real TinyStories; the test skips where they are absent."""
+    folder = Path(os.environ.get("TSLENS_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    path = folder / "tinystories.jsonl.gz"
+    if not path.exists():
+        pytest.skip("real stories are absent: set TSLENS_DATA")
+    return path

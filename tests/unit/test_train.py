@@ -1,0 +1,267 @@
+"""Training: exact batches, exact loss, exact resumption."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tslens.config import TrainConfig, train_config
+from tslens.corpus.shards import import_corpus
+from tslens.errors import RunError, UsageError
+from tslens.files import RunFolder, locked, read_jsonl
+from tslens.model.batches import IGNORED, collate, cut_by_length, epoch_batches
+from tslens.model.load import load_model
+from tslens.model.loss import evaluate, loss_per_target, next_token_loss
+from tslens.model.ngram import NgramModel
+from tslens.model.spec import ModelSpec
+from tslens.model.transformer import TinyTransformer
+from tslens.train.loop import METRICS_SCHEMA, train_model
+from tslens.train.optimizer import learning_rate
+
+
+@pytest.fixture(scope="module")
+def corpus(story_file, tmp_path_factory):
+    return import_corpus(story_file, tmp_path_factory.mktemp("corpus"), vocab_size=300)
+
+
+def config(**changes):
+    return train_config(None, **{"model": "l1_h32", "seed": 0, "steps": 12, "batch_tokens": 512, **changes})
+
+
+def weights(run):
+    return {name: tensor.clone() for name, tensor in load_model(run.path).state_dict().items()}
+
+
+# Batches --------------------------------------------------------------------------------------------------
+
+
+def test_an_epoch_holds_every_story_once_within_the_budget():
+    lengths = np.random.default_rng(0).integers(5, 300, 500)
+    batches = list(epoch_batches(lengths, batch_tokens=1000, seed=1, epoch=0))
+    assert sorted(np.concatenate(batches)) == list(range(500))
+    assert max(len(batch) * lengths[batch].max() for batch in batches) <= 1000
+    again = list(epoch_batches(lengths, batch_tokens=1000, seed=1, epoch=0))
+    assert all(np.array_equal(one, two) for one, two in zip(batches, again, strict=True))
+    other = list(epoch_batches(lengths, batch_tokens=1000, seed=1, epoch=1))
+    assert not np.array_equal(np.concatenate(batches), np.concatenate(other))
+
+
+def test_a_story_longer_than_the_budget_is_a_batch_of_its_own():
+    assert [b.tolist() for b in cut_by_length(np.array([10, 900, 20]), 100)] == [[1], [0, 2]]
+
+
+def test_padding_is_small_on_real_lengths():
+    lengths = np.random.default_rng(0).gamma(6, 33, 5000).astype(int).clip(20, 512)
+    batches = list(epoch_batches(lengths, batch_tokens=4096, seed=0, epoch=0))
+    padded = sum(len(batch) * lengths[batch].max() for batch in batches)
+    assert padded < 1.03 * lengths.sum()
+
+
+def test_rows_hold_one_story_and_its_end():
+    batch = collate([np.array([0, 5, 6, 0]), np.array([0, 7, 0])])
+    assert batch.targets.tolist() == [[5, 6, 0], [7, 0, IGNORED]]
+    assert batch.tokens[0].tolist() == [0, 5, 6]
+    assert batch.tokens[1, :2].tolist() == [0, 7]
+    assert batch.n_targets == 5
+
+
+def test_a_story_does_not_see_the_others_of_its_batch(tiny_model):
+    one, other = np.array([0, 5, 6, 9, 0]), np.arange(60) % 50
+    alone = loss_per_target(tiny_model, [one])[0]
+    beside = loss_per_target(tiny_model, [one, other])[0]
+    np.testing.assert_allclose(alone, beside, atol=1e-5)
+
+
+# Loss -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_stories", [1, 30])
+def test_the_chunked_loss_and_its_gradient_are_cross_entropy(n_stories):
+    model = TinyTransformer(ModelSpec.from_name("l1_h32"), 70, seed=0).double()
+    rng = np.random.default_rng(0)
+    batch = collate([rng.integers(0, 70, rng.integers(5, 60)) for _ in range(n_stories)])
+    loss = next_token_loss(model, batch.tokens, batch.targets)
+    loss.backward()
+    found = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad()
+    expected = F.cross_entropy(
+        model(batch.tokens).flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORED
+    )
+    expected.backward()
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()), abs=1e-12)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(found[name], parameter.grad, atol=1e-12, rtol=1e-9)
+
+
+def test_losses_sum_to_nats_and_bytes(tiny_model, stories, tokenizer):
+    encoded = [tokenizer.encode_story(story.text) for story in stories[:5]]
+    report = evaluate(lambda group: loss_per_target(tiny_model, group), encoded, tokenizer.n_bytes)
+    assert report.n_bytes == sum(len(story.text.encode()) for story in stories[:5])
+    assert report.n_targets == sum(len(story) - 1 for story in encoded)
+    assert report.bits_per_byte == pytest.approx(report.nats / np.log(2) / report.n_bytes)
+
+
+def test_the_schedule_rises_and_ends_at_zero():
+    settings = config(learning_rate=0.01)
+    assert learning_rate(settings, 0.0) == 0.0
+    assert learning_rate(settings, settings.warmup) == pytest.approx(0.01)
+    assert learning_rate(settings, 0.51) == pytest.approx(0.005)
+    assert learning_rate(settings, 1.0) == 0.0
+
+
+# Settings -------------------------------------------------------------------------------------------------
+
+
+def test_settings_refuse_what_cannot_be_meant():
+    with pytest.raises(UsageError, match="two budgets|Two budgets"):
+        train_config(None, model="l1_h32", seed=0, steps=3, minutes=1.0)
+    with pytest.raises(UsageError, match="no setting"):
+        TrainConfig.from_json({"model": "l1_h32", "budget": "steps", "amount": 1, "seed": 0, "momentum": 0.9})
+    with pytest.raises(UsageError, match="trains nothing"):
+        config(steps=0)
+
+
+# Runs -----------------------------------------------------------------------------------------------------
+
+
+def test_a_run_folder_explains_itself(corpus, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    result = train_model(config(steps=20), corpus, run, command="tslens train")
+    assert result.steps == 20
+    assert result.val is not None
+    for path in (
+        run.config,
+        run.provenance,
+        run.tokenizer,
+        run.metrics,
+        run.train_digests,
+        run.state,
+        run.done,
+    ):
+        assert path.exists(), path
+    steps = sorted(int(p.stem.split("_")[1]) for p in run.checkpoints.glob("step_*.safetensors"))
+    assert steps == [0, 1, 2, 4, 8, 16, 20]
+    header, rows = read_jsonl(run.metrics, METRICS_SCHEMA)
+    assert header["model"] == "l1_h32"
+    assert set(rows[-1]) == {
+        "step",
+        "n_tokens",
+        "split",
+        "loss_nats",
+        "bits_per_byte",
+        "lr",
+        "tokens_per_second",
+    }
+    with pytest.raises(RunError, match="finished"):
+        train_model(config(steps=20), corpus, run, resume=True)
+
+
+def test_it_learns(corpus, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    result = train_model(config(steps=150), corpus, run)
+    unigram = NgramModel.fit(corpus.train, vocab_size=corpus.tokenizer.vocab_size, order=1)
+    yardstick = evaluate(unigram.losses, corpus.validation, corpus.tokenizer.n_bytes)
+    assert result.val.loss_nats < 0.7 * yardstick.loss_nats
+
+
+class _Stopped(Exception):
+    """Stands for a crash."""
+
+
+def test_resuming_gives_the_weights_of_never_stopping(corpus, tmp_path, monkeypatch):
+    whole, broken = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "broken")
+    train_model(config(steps=40), corpus, whole)
+    monkeypatch.setattr("tslens.train.loop.STATE_SECONDS", 0.0)
+    from tslens.train import loop
+
+    step = loop._Training._step
+
+    def crash_after(n):
+        def counted(self, *args):
+            if self.counters.step == n:
+                raise _Stopped
+            return step(self, *args)
+
+        return counted
+
+    for n, resume in ((7, False), (23, True)):
+        monkeypatch.setattr(loop._Training, "_step", crash_after(n))
+        with pytest.raises(_Stopped):
+            train_model(config(steps=40), corpus, broken, resume=resume)
+    monkeypatch.setattr(loop._Training, "_step", step)
+    with pytest.raises(RunError, match="unfinished"):
+        train_model(config(steps=40), corpus, broken)
+    train_model(config(steps=40), corpus, broken, resume=True)
+    one, other = weights(whole), weights(broken)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    kept = [
+        [(r["step"], r["split"], r["loss_nats"]) for r in read_jsonl(run.metrics, METRICS_SCHEMA)[1]]
+        for run in (whole, broken)
+    ]
+    assert [row for row in kept[0] if row[1] == "validation"] == [
+        row for row in kept[1] if row[1] == "validation"
+    ]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_process_resumes_bit_for_bit(corpus, tmp_path, number):
+    whole, killed = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
+    script = (
+        "import sys; from pathlib import Path; from tslens.corpus.shards import Corpus; from tslens.config import train_config;"
+        "from tslens.files import RunFolder; from tslens.train import loop; loop.STATE_SECONDS = 0.0;"
+        "loop.train_model(train_config(None, model='l1_h32', seed=0, steps=120, batch_tokens=512),"
+        "Corpus(Path(sys.argv[1])), RunFolder(sys.argv[2]), resume=True)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(corpus.folder), str(killed.path)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    deadline = time.monotonic() + 60
+    while not killed.checkpoint(16).exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(number)
+    process.wait()
+    assert not killed.done.exists()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        train_model(config(steps=120), corpus, killed, resume=True)
+        train_model(config(steps=120), corpus, whole)
+    finally:
+        torch.set_num_threads(threads)
+    one, other = weights(whole), weights(killed)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_folder_in_use_is_refused(corpus, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    script = f"import time; from tslens.files import locked; from pathlib import Path\nwith locked(Path({str(run.path)!r})): print('held', flush=True); time.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(RunError, match="in use by another process"):
+            train_model(config(), corpus, run)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    with locked(run.path):  # the lock died with its process
+        pass
+
+
+def test_other_settings_do_not_mix_into_a_run(corpus, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    train_model(config(steps=2), corpus, run)
+    with pytest.raises(RunError, match="other settings"):
+        train_model(config(steps=3), corpus, run, resume=True)
+
+
+def test_divergence_is_said(corpus, tmp_path):
+    with pytest.raises(RunError, match="diverged"):
+        train_model(config(steps=60, learning_rate=1e6), corpus, RunFolder(tmp_path / "run"))

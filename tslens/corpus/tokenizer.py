@@ -1,0 +1,211 @@
+"""The tokenizer: byte-level BPE, trained on stories, with one special token between them.
+
+Every text comes back exactly, and every byte of it is counted by one token, so that losses of models with
+different tokenizers compare as bits per byte. The name of the special token inside a text is plain text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int32, UInt16
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from tslens.errors import ModelError, UsageError
+from tslens.files import atomic_write
+from tslens.types import Story
+
+END = "<|endoftext|>"
+SMALLEST, LARGEST = 257, 65_536  # all bytes and the end; what 16 bits can number
+
+# Every tokenizer must give these back: runs of blanks, a byte-order mark, letters that unicode
+# normal forms change, the end token as text.
+_PROBES = (
+    "Once  upon\n a time,\n\n\n",
+    " \t x",
+    "\ufeffnai\u0308ve \ufb01n \U0001f600\u200d\x00\x7f",
+    f"a{END}{END} b",
+)
+
+
+def _byte_of_symbol() -> dict[str, int]:
+    """The character by which byte-level BPE writes each byte (Radford et al. 2019, GPT-2)."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    other = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(other)}
+
+
+_BYTE_OF_SYMBOL = _byte_of_symbol()
+
+
+class StoryTokenizer:
+    """A byte-level BPE tokenizer of the `tokenizers` library, checked to give back every text.
+
+    ``eos_id``: of ``<|endoftext|>``, which stands before and after each story. ``n_bytes``: UTF-8 bytes of
+    each token, 0 for ``<|endoftext|>``; over the tokens of a text they sum to its bytes.
+    Raises ModelError if the tokenizer is of another kind, or has no ``<|endoftext|>``.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        tokenizer.encode_special_tokens = True  # the name of a special token in a text is text
+        tokenizer.post_processor = None  # trims offsets or adds tokens
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self._tokenizer = tokenizer
+        self.vocab_size: int = tokenizer.get_vocab_size()
+        if self.vocab_size > LARGEST:
+            raise _other_kind(f"it has {self.vocab_size:,} tokens, more than {LARGEST:,}")
+        eos_id = tokenizer.token_to_id(END)
+        if eos_id is None:
+            raise _other_kind(f"it has no token {END}")
+        self.eos_id: int = eos_id
+        self._bytes = self._bytes_of_tokens()
+        self.n_bytes: Int32[np.ndarray, " vocab"] = np.array([len(part) for part in self._bytes], np.int32)
+        for text in _PROBES:
+            ids = self.encode(text)
+            if self.eos_id in ids or self.decode(ids) != text:
+                raise _other_kind("it does not give back every text")
+
+    def _bytes_of_tokens(self) -> list[bytes]:
+        special = {i for i, token in self._tokenizer.get_added_tokens_decoder().items() if token.special}
+        parts = []
+        for i in range(self.vocab_size):
+            token = self._tokenizer.id_to_token(i)
+            if token is None:
+                raise _other_kind(f"its ids have a gap at {i}")
+            try:
+                parts.append(b"" if i in special else bytes(_BYTE_OF_SYMBOL[symbol] for symbol in token))
+            except KeyError as error:
+                raise _other_kind(f'its token "{token}" is not made of bytes') from error
+        return parts
+
+    # Made, read, written ------------------------------------------------------------------------------
+
+    @classmethod
+    def train(cls, stories: Iterable[Story], *, vocab_size: int = 4096) -> StoryTokenizer:
+        """Learn the merges from stories, read once as a stream. Equal stories give equal tokenizers.
+
+        Few stories may give fewer tokens than ``vocab_size``. Raises UsageError if that is not 257 to 65,536.
+        """
+        check_vocab_size(vocab_size)
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=[END],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator((story.text for story in stories), trainer=trainer)
+        return cls(tokenizer)
+
+    @classmethod
+    def load(cls, path: Path) -> StoryTokenizer:
+        """Read a ``tokenizer.json``, or a folder with it or with GPT-2's ``vocab.json`` and ``merges.txt``.
+
+        Raises ModelError if it is absent, broken, or no byte-level BPE that gives back every text.
+        """
+        file = path / "tokenizer.json" if path.is_dir() else path
+        if not file.exists() and not (path / "vocab.json").exists():
+            raise ModelError(f"There is no tokenizer {file}.", "Give a tokenizer.json, or a folder with one.")
+        try:
+            return cls(_read_json(file) if file.exists() else _read_gpt2(path))
+        except ModelError as error:
+            raise ModelError(f"Cannot use the tokenizer {path}: {error.message}", error.hint) from error
+        except Exception as error:  # what the tokenizers library raises has no other class
+            raise ModelError(
+                f"The tokenizer {path} is broken: {error}.", "Restore it from its source."
+            ) from error
+
+    def save(self, path: Path) -> None:
+        """Write a ``tokenizer.json``, whole or not at all; transformers reads it."""
+        with atomic_write(path) as file:
+            file.write(self._tokenizer.to_str(pretty=True))
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of its JSON with sorted keys and no blanks."""
+        canonical = json.dumps(json.loads(self._tokenizer.to_str()), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    # Text to tokens -----------------------------------------------------------------------------------
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text."""
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of several texts, in parallel."""
+        return [found.ids for found in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Token ids and the characters of each, ``text[start:end]``; a blank before a word belongs to its token.
+
+        Pieces of one character all have the span of that character.
+        """
+        found = self._tokenizer.encode(text, add_special_tokens=False)
+        return found.ids, found.offsets
+
+    def encode_story(self, text: str, *, context: int = 512) -> UInt16[np.ndarray, " length"]:
+        """A story as models train on it; see :meth:`story_of_ids`."""
+        return self.story_of_ids(self.encode(text), context=context)
+
+    def story_of_ids(self, ids: Sequence[int], *, context: int) -> UInt16[np.ndarray, " length"]:
+        """``[<|endoftext|>, t1 ... tn, <|endoftext|>]``, inputs all but the last, targets all but the first.
+
+        A story whose inputs pass ``context`` positions is cut to ``[<|endoftext|>, t1 ... t_context]``: it
+        has no end. Raises UsageError for a context below 1.
+        """
+        if context < 1:
+            raise UsageError(f"A context of {context} tokens holds no story.", "Give 1 or more, such as 512.")
+        whole = len(ids) + 1 <= context
+        tail = [self.eos_id] if whole else []
+        return np.array([self.eos_id, *ids[:context], *tail], dtype=np.uint16)
+
+    # Tokens to text -----------------------------------------------------------------------------------
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of token ids, ``<|endoftext|>`` left out; bytes that are no whole character become U+FFFD."""
+        return b"".join(self._bytes[i] for i in ids).decode("utf-8", errors="replace")
+
+    def token_strings(self, ids: Iterable[int]) -> list[str]:
+        r"""Each token alone, for display: ``<|endoftext|>`` by name, bytes that are no whole character as ``\xe2``."""
+        return [
+            END if i == self.eos_id else self._bytes[i].decode("utf-8", errors="backslashreplace")
+            for i in ids
+        ]
+
+
+def check_vocab_size(vocab_size: int) -> None:
+    """Raise UsageError if no tokenizer can have this many tokens."""
+    if not SMALLEST <= vocab_size <= LARGEST:
+        raise UsageError(
+            f"A vocabulary of {vocab_size} tokens is not possible.",
+            f"Give {SMALLEST} to {LARGEST:,}, such as 4096.",
+        )
+
+
+def _read_json(file: Path) -> Tokenizer:
+    return Tokenizer.from_str(file.read_text(encoding="utf-8"))
+
+
+def _read_gpt2(folder: Path) -> Tokenizer:
+    vocab, merges = models.BPE.read_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
+    tokenizer = Tokenizer(models.BPE(vocab, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    if END in vocab:
+        tokenizer.add_special_tokens([END])
+    return tokenizer
+
+
+def _other_kind(what: str) -> ModelError:
+    return ModelError(
+        f"{what}.", "Use a byte-level BPE tokenizer, such as one trained by tslens, or GPT-2's."
+    )
