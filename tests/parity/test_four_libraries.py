@@ -82,7 +82,9 @@ def test_the_window_matters_here(model, tokens, logits):
 def test_tslens_checkpoint(model, tokens, logits, tmp_path):
     save_checkpoint(model, tmp_path / "step_000001.safetensors")
     with torch.no_grad():
-        assert torch.equal(load_checkpoint(tmp_path / "step_000001.safetensors", model.tokenizer)(tokens), logits)
+        assert torch.equal(
+            load_checkpoint(tmp_path / "step_000001.safetensors", model.tokenizer)(tokens), logits
+        )
 
 
 def test_tslens_reads_the_exported_folder(exported, tokens, logits):

@@ -156,13 +156,15 @@ def test_tokenizers_that_change_text_are_refused(tokenizer: StoryTokenizer, tmp_
         assert f"{number}.json" in caught.value.message
 
 
-def test_settings_of_a_foreign_tokenizer_do_not_leak(tokenizer: StoryTokenizer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("trims", [False, True])
+def test_settings_of_a_foreign_tokenizer_do_not_leak(
+    tokenizer: StoryTokenizer, tmp_path: Path, trims: bool
+) -> None:
     from tokenizers import processors
 
     other = raw(tokenizer, tmp_path)
-    other.post_processor = processors.TemplateProcessing(
-        single=f"{END} $A", special_tokens=[(END, tokenizer.eos_id)]
-    )
+    start = processors.TemplateProcessing(single=f"{END} $A", special_tokens=[(END, tokenizer.eos_id)])
+    other.post_processor = processors.ByteLevel(trim_offsets=True) if trims else start
     other.enable_truncation(3)
     other.enable_padding(length=50)
     loaded = StoryTokenizer.load(save_raw(tmp_path / "other.json", other))

@@ -119,7 +119,7 @@ def test_the_schedule_rises_and_ends_at_zero():
 
 
 def test_settings_refuse_what_cannot_be_meant():
-    with pytest.raises(UsageError, match="two budgets|Two budgets"):
+    with pytest.raises(UsageError, match="Two budgets"):
         train_config(None, model="l1_h32", seed=0, steps=3, minutes=1.0)
     with pytest.raises(UsageError, match="no setting"):
         TrainConfig.from_json({"model": "l1_h32", "budget": "steps", "amount": 1, "seed": 0, "momentum": 0.9})
@@ -170,7 +170,7 @@ def test_it_learns(corpus, tmp_path):
     assert result.val.loss_nats < 0.7 * yardstick.loss_nats
 
 
-class _Stopped(Exception):
+class _StoppedError(Exception):
     """Stands for a crash."""
 
 
@@ -185,14 +185,14 @@ def test_resuming_gives_the_weights_of_never_stopping(corpus, tmp_path, monkeypa
     def crash_after(n):
         def counted(self, *args):
             if self.counters.step == n:
-                raise _Stopped
+                raise _StoppedError
             return step(self, *args)
 
         return counted
 
     for n, resume in ((7, False), (23, True)):
         monkeypatch.setattr(loop._Training, "_step", crash_after(n))
-        with pytest.raises(_Stopped):
+        with pytest.raises(_StoppedError):
             train_model(config(steps=40), corpus, broken, resume=resume)
     monkeypatch.setattr(loop._Training, "_step", step)
     with pytest.raises(RunError, match="unfinished"):
@@ -212,12 +212,17 @@ def test_resuming_gives_the_weights_of_never_stopping(corpus, tmp_path, monkeypa
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_process_resumes_bit_for_bit(corpus, tmp_path, number):
     whole, killed = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
-    script = (
-        "import sys; from pathlib import Path; from tslens.corpus.shards import Corpus; from tslens.config import train_config;"
-        "from tslens.files import RunFolder; from tslens.train import loop; loop.STATE_SECONDS = 0.0;"
-        "loop.train_model(train_config(None, model='l1_h32', seed=0, steps=120, batch_tokens=512),"
-        "Corpus(Path(sys.argv[1])), RunFolder(sys.argv[2]), resume=True)"
-    )
+    script = """
+import sys
+from pathlib import Path
+from tslens.config import train_config
+from tslens.corpus.shards import Corpus
+from tslens.files import RunFolder
+from tslens.train import loop
+loop.STATE_SECONDS = 0.0
+config = train_config(None, model="l1_h32", seed=0, steps=120, batch_tokens=512)
+loop.train_model(config, Corpus(Path(sys.argv[1])), RunFolder(sys.argv[2]), resume=True)
+"""
     process = subprocess.Popen(
         [sys.executable, "-c", script, str(corpus.folder), str(killed.path)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -241,8 +246,15 @@ def test_a_killed_process_resumes_bit_for_bit(corpus, tmp_path, number):
 
 def test_a_folder_in_use_is_refused(corpus, tmp_path):
     run = RunFolder(tmp_path / "run")
-    script = f"import time; from tslens.files import locked; from pathlib import Path\nwith locked(Path({str(run.path)!r})): print('held', flush=True); time.sleep(60)"
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    script = """
+import sys, time
+from pathlib import Path
+from tslens.files import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+    process = subprocess.Popen([sys.executable, "-c", script, run.path], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline() == "held\n"
         with pytest.raises(RunError, match="in use by another process"):

@@ -51,7 +51,7 @@ class Split:
             paths = sorted(folder.glob(f"{name}-*.npy"))
             self._shards = [np.load(path, mmap_mode="r").view(np.ndarray) for path in paths]
         except (OSError, ValueError, EOFError) as error:
-            raise _broken(folder, str(error)) from error
+            raise _broken(folder, f"its {name} files cannot be read") from error
         self.n_tokens = int(self.lengths.sum())
         sizes = self.lengths.astype(np.int64) + 1
         ends = np.cumsum([len(shard) for shard in self._shards])

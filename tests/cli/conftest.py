@@ -1,0 +1,66 @@
+"""Commands run in this process, as ``tslens`` runs them."""
+
+import os
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+
+@dataclass
+class Outcome:
+    """What a command printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def tslens(capfd, monkeypatch):
+    """A function that runs a command line and tells what came of it."""
+    from tslens.cli import main
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["tslens", *map(str, arguments)])
+        capfd.readouterr()
+        try:
+            main.run()
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        out, err = capfd.readouterr()
+        return Outcome(code, out, err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(story_file, tmp_path_factory):
+    """The folder of a small finished run, made as a user makes it, with its corpus beside it."""
+    from tslens.config import train_config
+    from tslens.corpus.shards import corpus_for
+    from tslens.files import RunFolder
+    from tslens.train.loop import train_model
+    from tslens.train.yardstick import ngram_yardstick
+
+    folder = tmp_path_factory.mktemp("project")
+    corpus = corpus_for(story_file, folder / "runs" / ".corpora", vocab_size=300)
+    run = RunFolder(folder / "runs" / "l2_h32" / "seed0")
+    train_model(train_config(None, model="l2_h32", seed=0, steps=40, batch_tokens=512), corpus, run)
+    ngram_yardstick(corpus, run)
+    return folder
+
+
+@pytest.fixture
+def project(trained, monkeypatch):
+    """The same, as the current folder."""
+    monkeypatch.chdir(trained)
+    return trained
+
+
+@pytest.fixture
+def as_user():
+    """Skips where the tests run as root, who may write anywhere."""
+    if os.geteuid() == 0:
+        pytest.skip("root may write to read-only folders")
