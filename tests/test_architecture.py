@@ -83,12 +83,7 @@ def test_the_readme_maps_the_files():
         f"tslens/{part_of(path)}" + ("" if (PACKAGE / part_of(path)).is_dir() else ".py") for path in MODULES
     }
     assert parts <= named, parts - named
-    folders = {
-        p.name
-        for p in ROOT.iterdir()
-        if p.is_dir() and p.name in {"training", "analysis", "reports", "tests", "examples", "docs"}
-    }
-    assert folders <= named
+    assert {"training", "analysis", "reports", "tests", "examples", "docs"} <= named
 
 
 def test_make_targets_are_in_the_readme():

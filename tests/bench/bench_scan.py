@@ -1,0 +1,143 @@
+"""The scan against TransformerLens' bridge: the same batches, the same plans, the same sums, other patterns.
+
+For each model: tokens per second of (1) tslens, (2) ``TransformerBridge.run_with_cache`` with a names filter on the
+patterns, (3) the same with ``stop_at_layer``, which leaves the unembedding out. The weights are the same, random;
+tokens are read in rounds of all three in turn, and the ratio is the median over rounds. Batches of either size are
+tried, and each side is given its better one.
+
+    python tests/bench/bench_scan.py [--models l1_h256 l4_h128] [--stories 100] [--rounds 5]
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import statistics
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+warnings.simplefilter("ignore")
+logging.disable(logging.WARNING)
+
+import torch
+
+from tslens.corpus.stories import read_stories
+from tslens.corpus.tokenizer import StoryTokenizer
+from tslens.files import data_dir
+from tslens.model.export import export_model
+from tslens.model.spec import ModelSpec
+from tslens.model.transformer import TinyTransformer
+from tslens.probes.base import find_probes
+from tslens.probes.batch import story_batches
+from tslens.probes.plan import Plan, make_plan
+from tslens.probes.scan import calibrate, read_all, second_half
+from tslens.stats import BootstrapSums, poisson_weights
+
+SIZES = (1024, 4096)  # padded tokens a batch
+
+
+def main() -> None:
+    """Print a table of tokens per second and ratios."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--models", nargs="+", default=["l1_h256", "l4_h128"])
+    parser.add_argument("--stories", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    real = data_dir() / "tinystories.jsonl.gz"
+    source = str(real) if real.exists() else "author:2000"
+    stories = list(read_stories(source, limit=2000))
+    tokenizer = StoryTokenizer.train(stories, vocab_size=4096)
+    print(
+        f"{options.stories} stories of {Path(source).name}, {torch.get_num_threads()} threads, tokens per second"
+    )
+    print(
+        f"{'model':10} {'tslens':>9} {'bridge':>9} {'+stop':>9} {'ratio':>7} {'(range)':>13} {'ratio to +stop':>15}"
+    )
+    for name in options.models:
+        bench_model(name, tokenizer, stories[: options.stories], options.rounds)
+
+
+def bench_model(name: str, tokenizer: StoryTokenizer, stories: list, rounds: int) -> None:
+    """One line of the table."""
+    from transformer_lens.model_bridge import TransformerBridge
+
+    model = TinyTransformer(
+        ModelSpec.from_name(name), tokenizer.vocab_size, seed=0, tokenizer=tokenizer
+    ).eval()
+    with tempfile.TemporaryDirectory() as folder:
+        export_model(model, "huggingface", Path(folder) / "model")
+        bridge = TransformerBridge.boot_transformers(str(Path(folder) / "model"))
+    probes = [probe for probe in find_probes().values() if probe.name != "induction"]
+    last = f"blocks.{model.cfg.n_layers - 1}.attn.hook_pattern"
+    names = [f"blocks.{layer}.attn.hook_pattern" for layer in range(model.cfg.n_layers)]
+    assert last in names
+
+    def ours(plan: Plan) -> torch.Tensor:
+        return read_all(model, plan)
+
+    def theirs(plan: Plan, **options: int) -> torch.Tensor:
+        _, cache = bridge.run_with_cache(plan.tokens, names_filter=names, **options)
+        read = [plan.read(cache[name], local=model.spec.is_local(i)) for i, name in enumerate(names)]
+        return torch.cat(read, dim=-1)
+
+    sides = {
+        "tslens": ours,
+        "bridge": theirs,
+        "stop": lambda plan: theirs(plan, stop_at_layer=model.cfg.n_layers),
+    }
+    best: dict[str, list[float]] = {}
+    for size in SIZES:
+        batches = list(story_batches(stories, tokenizer, n_ctx=512, batch_tokens=size))
+        calibration = calibrate(batches, probes, tokenizer.vocab_size)
+        plans = [make_plan(batch, probes, calibration) for batch in batches]
+        n_tokens = sum(int(batch.length.sum()) for batch in batches)
+        check_equal(sides, plans[0])
+        speeds: dict[str, list[float]] = {side: [] for side in sides}
+        for _ in range(rounds + 1):
+            for side, read in sides.items():
+                speeds[side].append(n_tokens / scan(read, plans, model))
+        for side, found in speeds.items():
+            found = found[1:]  # the first round warms up
+            if statistics.median(found) > statistics.median(best.get(side, [0.0])):
+                best[side] = found
+    ratios = {
+        side: [a / b for a, b in zip(best["tslens"], best[side], strict=True)] for side in ("bridge", "stop")
+    }
+    middle = {side: statistics.median(found) for side, found in best.items()}
+    low, high = min(ratios["bridge"]), max(ratios["bridge"])
+    print(
+        f"{name:10} {middle['tslens']:9,.0f} {middle['bridge']:9,.0f} {middle['stop']:9,.0f} "
+        f"{statistics.median(ratios['bridge']):7.1f} {f'({low:.1f}-{high:.1f})':>13} "
+        f"{statistics.median(ratios['stop']):15.1f}",
+        flush=True,
+    )
+
+
+@torch.inference_mode()
+def scan(read, plans: list[Plan], model: TinyTransformer) -> float:
+    """Seconds to read all batches and add them to the sums."""
+    n_heads = model.cfg.n_layers * model.cfg.n_heads
+    sums = BootstrapSums(len(plans[0].measures), n_heads)
+    start = time.perf_counter()
+    for plan in plans:
+        weights = torch.from_numpy(poisson_weights(0, plan.cluster))
+        half = torch.tensor([second_half(key) for key in plan.cluster])
+        sums.add(read(plan), plan.present, weights, half)
+    return time.perf_counter() - start
+
+
+@torch.inference_mode()
+def check_equal(sides: dict, plan: Plan) -> None:
+    """All sides read the same numbers, or the comparison means nothing."""
+    found = [read(plan) for read in sides.values()]
+    for other in found[1:]:
+        torch.testing.assert_close(found[0], other, atol=1e-4, rtol=1e-3)
+
+
+if __name__ == "__main__":
+    main()
