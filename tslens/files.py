@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -133,6 +134,9 @@ def locked(folder: Path) -> Iterator[None]:
         raise _cannot_write(folder, error) from error
 
 
+METRICS_SCHEMA = "tslens.metrics/1"
+
+
 class RunFolder:
     """The layout of one training run, ``runs/l1_h256/seed0`` (DESIGN section 4)."""
 
@@ -160,3 +164,15 @@ class RunFolder:
     def results(self, kind: str) -> Path:
         """Folder of results of one kind: heads, neurons, grades, link."""
         return self.path / "results" / kind
+
+    def validation_bits(self) -> float | None:
+        """Bits per byte of the newest evaluation, None before the first."""
+        rows = read_jsonl(self.metrics, METRICS_SCHEMA)[1] if self.metrics.exists() else []
+        return next((row["bits_per_byte"] for row in reversed(rows) if row["split"] == "validation"), None)
+
+    def ngram_bits(self) -> float | None:
+        """Bits per byte of the 4-gram on the same stories, None where it was not counted."""
+        if not self.yardstick.exists():
+            return None
+        found = read_json(self.yardstick)
+        return float(found["nats"] / math.log(2) / found["n_bytes"])

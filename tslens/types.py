@@ -65,7 +65,8 @@ class HeadScore:
     ``excess_low``: lower end of its interval, corrected over heads x probes x positions.
     ``p``: corrected p-value of "no excess". ``cause``: effects by intervention, None until measured.
     ``value_all``: for relations, the value over all queries, the most frequent offset included.
-    ``excess_halves``: the excess on either half of the stories. ``n_stories``: stories with a query.
+    ``excess_halves``: the excess on either half of the stories, None where
+    a half has no query. ``n_stories``: stories with a query.
     """
 
     head: HeadId
@@ -83,7 +84,7 @@ class HeadScore:
     basis: Basis | None
     cause: Mapping[str, float] | None
     value_all: float | None
-    excess_halves: tuple[float, float]
+    excess_halves: tuple[float | None, float | None]
     n_stories: int
 
     def to_json(self) -> dict[str, Any]:

@@ -14,14 +14,14 @@ import torch.nn.functional as F
 from tslens.config import TrainConfig, train_config
 from tslens.corpus.shards import import_corpus
 from tslens.errors import RunError, UsageError
-from tslens.files import RunFolder, locked, read_jsonl
+from tslens.files import METRICS_SCHEMA, RunFolder, locked, read_jsonl
 from tslens.model.batches import IGNORED, collate, cut_by_length, epoch_batches
 from tslens.model.load import load_model
 from tslens.model.loss import evaluate, loss_per_target, next_token_loss
 from tslens.model.ngram import NgramModel
 from tslens.model.spec import ModelSpec
 from tslens.model.transformer import TinyTransformer
-from tslens.train.loop import METRICS_SCHEMA, train_model
+from tslens.train.loop import train_model
 from tslens.train.optimizer import learning_rate
 
 

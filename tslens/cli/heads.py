@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import sys
 import time
 from collections import Counter
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,16 +13,15 @@ import typer
 
 from tslens.cli import options
 from tslens.cli.console import progress_bar, say, show, show_json, show_table
+from tslens.files import RunFolder
 
 if TYPE_CHECKING:
-    from tslens.files import RunFolder
     from tslens.model.load import ModelSource
     from tslens.model.loss import LossReport
     from tslens.model.transformer import TinyTransformer
     from tslens.probes.verdict import HeadsReport
     from tslens.types import HeadScore, Provenance, Story
 
-SCORES_SCHEMA = "tslens.head_score/1"
 HEADS_SCHEMA = "tslens.heads/1"
 N_STORIES = 500
 N_EXAMPLES, EXAMPLE_TOKENS = 3, 80
@@ -78,6 +75,8 @@ def scan_model(
     from tslens.errors import UsageError
     from tslens.model.load import find_model, open_model
     from tslens.probes.base import choose_probes
+    from tslens.probes.held_out import held_out_stories, loss_on
+    from tslens.probes.results import save_head_scores
     from tslens.probes.scan import score_heads
     from tslens.provenance import provenance, utc_now
 
@@ -88,33 +87,32 @@ def scan_model(
     source = find_model(model)
     say(source.note)
     loaded = open_model(source, device=options.resolve_device(device))
-    exclude = training_digests(source.run)
-    name, sha256, texts = choose_stories(stories, n_stories, exclude)
-    loss = check_stories(loaded, source.run, texts)
-    with progress_bar("scanning", len(texts)) as (bar, task):
+    held_out = held_out_stories(source.run, stories, n_stories)
+    left_out = f", {held_out.n_excluded} training stories left out" if held_out.n_excluded else ""
+    say(f"stories: {len(held_out.stories)} of {held_out.source}{left_out}")
+    loss = loss_on(loaded, held_out.stories)
+    say_loss(loss, source.run)
+    with progress_bar("scanning", len(held_out.stories)) as (bar, task):
         report = score_heads(
             loaded,
-            texts,
+            held_out.stories,
             seed=seed,
             probes=chosen,
-            exclude=exclude,
             progress=lambda n: bar.update(task, completed=n, note=f"{n} stories"),
         )
     record = provenance(
         command=shlex.join(["tslens", *sys.argv[1:]]),
         seed=seed,
-        data=name,
-        data_sha256=sha256,
+        data=held_out.source,
+        data_sha256=held_out.sha256,
         started=started,
         seconds=time.monotonic() - clock,
     )
-    folder = out or (
-        source.run.results("heads") if source.run else Path("runs") / source.label / "results" / "heads"
-    )
-    path = folder / f"{Path(name.replace(':', '-')).name.split('.')[0]}.jsonl"
-    save_report(report, source, record, path)
+    folder = out or (source.run or RunFolder(Path("runs") / source.label)).results("heads")
+    path = folder / f"{held_out.source.replace(':', '-').split('.')[0]}.jsonl"
+    save_head_scores(report, path, model=source.label, checkpoint=source.path.name, record=record)
     if html is not None:
-        write_page(html, loaded, source, report, record, loss, texts)
+        write_page(html, loaded, source, report, record, loss, held_out.stories)
     if as_json:
         rows = [score.to_json() for score in report.scores]
         show_json(
@@ -125,108 +123,28 @@ def scan_model(
     show(f"wrote {path}" + (f"\nwrote {html}" if html else ""))
 
 
-# Stories -------------------------------------------------------------------------------------------------
+def validation_beside(run: RunFolder | None) -> str:
+    """The validation figure of a run and its 4-gram's, as in ``validation 1.021, 4-gram 1.078``; or nothing."""
+    known = run.validation_bits() if run else None
+    if run is None or known is None:
+        return ""
+    ngram = run.ngram_bits()
+    return f"validation {known:.3f}" + (f", 4-gram {ngram:.3f}" if ngram is not None else "")
 
 
-def training_digests(run: RunFolder | None) -> frozenset[int]:
-    """Digests of the stories a run was trained on; none without a run."""
-    if run is None or not run.train_digests.exists():
-        return frozenset()
-    import numpy as np
-
-    return frozenset(np.load(run.train_digests, allow_pickle=False).tolist())
-
-
-def choose_stories(
-    source: str | None, n_stories: int, exclude: frozenset[int]
-) -> tuple[str, str, list[Story]]:
-    """Name, hash and the first stories of a source that the model was not trained on.
-
-    Without a source: the validation side of the offline author.
-    """
-    from tslens.corpus.stories import describe_source, is_validation, read_stories
-    from tslens.errors import DataError
-
-    asked = source or f"author:{n_stories * 40}"
-    kept, n_excluded = [], 0
-    for story in read_stories(asked):
-        if source is None and not is_validation(story):
-            continue
-        if story.digest in exclude:
-            n_excluded += 1
-            continue
-        kept.append(story)
-        if len(kept) == n_stories:
-            break
-    if not kept:
-        raise DataError(
-            f"All {n_excluded} stories of {asked} are training stories of this model.", "Give other stories."
-        )
-    name, sha256 = describe_source(asked)
-    left_out = f", {n_excluded} training stories left out" if n_excluded else ""
-    say(f"stories: {len(kept)} of {name}{left_out}")
-    return name, sha256, kept
-
-
-def check_stories(model: TinyTransformer, run: RunFolder | None, stories: list[Story]) -> LossReport:
-    """Loss on (up to 200 of) the stories; a warning where the model does much worse than on its own kind."""
-    from tslens.model.loss import evaluate, loss_per_target
-
-    tokenizer = model._tokenizer()
-    encoded = (tokenizer.encode_story(story.text, context=model.cfg.n_ctx) for story in islice(stories, 200))
-    report = evaluate(lambda group: loss_per_target(model, group), encoded, tokenizer.n_bytes)
-    known = validation_bits(run)
-    beside = f" (validation {known:.3f}{ngram_beside(run)})" if known is not None else ""
-    say(f"bits per byte on these stories: {report.bits_per_byte:.3f}{beside}")
-    if known is not None and report.bits_per_byte > MUCH_WORSE * known:
+def say_loss(loss: LossReport, run: RunFolder | None) -> None:
+    """Bits per byte on the stories; a warning where the model does much worse than on its own kind."""
+    beside = validation_beside(run)
+    say(f"bits per byte on these stories: {loss.bits_per_byte:.3f}" + (f" ({beside})" if beside else ""))
+    known = run.validation_bits() if run else None
+    if known is not None and loss.bits_per_byte > MUCH_WORSE * known:
         say(
             f"warning: that is over {MUCH_WORSE} times the validation figure. The model never learned such stories; "
             "give the kind it was trained on with --stories."
         )
-    return report
-
-
-def validation_bits(run: RunFolder | None) -> float | None:
-    """Bits per byte of the newest validation row of a run."""
-    from tslens.files import read_jsonl
-    from tslens.train.loop import METRICS_SCHEMA
-
-    if run is None or not run.metrics.exists():
-        return None
-    rows = read_jsonl(run.metrics, METRICS_SCHEMA)[1]
-    return next((row["bits_per_byte"] for row in reversed(rows) if row["split"] == "validation"), None)
-
-
-def ngram_beside(run: RunFolder | None) -> str:
-    """``, 4-gram 1.083`` where the yardstick was counted."""
-    from tslens.files import read_json
-
-    if run is None or not run.yardstick.exists():
-        return ""
-    found = read_json(run.yardstick)
-    bits = found["nats"] / math.log(2) / found["n_bytes"]
-    return f", {found['order']}-gram {bits:.3f}"
 
 
 # Results -------------------------------------------------------------------------------------------------
-
-
-def save_report(report: HeadsReport, source: ModelSource, record: Provenance, path: Path) -> None:
-    """Rows as JSONL, the provenance in a file beside it, so that equal scans give equal rows."""
-    from tslens.files import write_json, write_jsonl
-
-    header: dict[str, Any] = {
-        "model": source.label,
-        "checkpoint": source.path.name,
-        "stories": record.data,
-        "data_sha256": record.data_sha256,
-        "n_stories": report.n_stories,
-        "seed": report.seed,
-        "critical": report.critical,
-        "floor": report.floor,
-    }
-    write_jsonl(path, SCORES_SCHEMA, header, (score.to_json() for score in report.scores))
-    write_json(path.with_suffix(".provenance.json"), record.to_json())
 
 
 def show_report(report: HeadsReport, *, probes_asked: bool) -> None:
@@ -270,15 +188,11 @@ def write_page(
 
     at = report.counts_at_floors()
     floors = {"half": report.floor / 2, "floor": report.floor, "double": report.floor * 2}
-    known = validation_bits(source.run)
+    beside = validation_beside(source.run)
     header = {
-        "stories": f"{report.n_stories} of {Path(record.data).name}",
+        "stories": f"{report.n_stories} of {record.data}",
         "bits per byte": f"{loss.bits_per_byte:.3f} on these stories",
-        **(
-            {"validation": f"{known:.3f} bits per byte{ngram_beside(source.run)}"}
-            if known is not None
-            else {}
-        ),
+        **({"in training": beside} if beside else {}),
         "seed": str(report.seed),
         "version": record.version,
         "command": record.command,

@@ -237,6 +237,10 @@ def _score(
         basis=row.probe.basis,
         cause=None,
         value_all=None if row.everywhere is None else float(whole.mean[0, row.everywhere, i]),
-        excess_halves=(float(halves[0]), float(halves[1])),
+        excess_halves=(_number(halves[0]), _number(halves[1])),
         n_stories=int(whole.n[row.value]),
     )
+
+
+def _number(x: float) -> float | None:
+    return float(x) if np.isfinite(x) else None

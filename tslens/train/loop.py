@@ -21,7 +21,7 @@ import torch
 from tslens.config import TrainConfig
 from tslens.corpus.shards import Corpus
 from tslens.errors import RunError
-from tslens.files import RunFolder, atomic_write, locked, read_json, write_json, write_jsonl
+from tslens.files import METRICS_SCHEMA, RunFolder, atomic_write, locked, read_json, write_json, write_jsonl
 from tslens.model.batches import collate, epoch_batches
 from tslens.model.checkpoint import save_checkpoint
 from tslens.model.generate import generate
@@ -33,7 +33,6 @@ from tslens.train.optimizer import learning_rate, make_optimizer
 from tslens.train.state import Counters, load_state, save_state
 
 RUN_SCHEMA = "tslens.run/1"
-METRICS_SCHEMA = "tslens.metrics/1"
 SAMPLES_SCHEMA = "tslens.samples/1"
 STATE_SECONDS = 30.0  # at most so much training is lost to kill -9
 EVEN_STEPS = 1024  # between checkpoints after step 512

@@ -141,7 +141,7 @@ def _sentence(row: HeadScore, floor: float) -> tuple[str, str]:
         low = signed(row.excess_low)
         reason = f"The corrected lower end of the excess, {low}, is below the floor of {floor:g}."
     else:
-        first, second = (signed(value) for value in row.excess_halves)
+        first, second = ("not known" if value is None else signed(value) for value in row.excess_halves)
         reason = f"Not confirmed: the excess is {first} and {second} on the two halves of the stories."
     return found, reason
 

@@ -195,8 +195,8 @@ def _table_row(row: HeadScore) -> str:
 def _more(row: HeadScore) -> str:
     nulls = sorted(row.nulls.items(), key=lambda item: -item[1])[1:]
     lines = [f"{number(value, 3)} {escape(words(name))}" for name, value in nulls]
-    first, second = row.excess_halves
-    lines.append(f"excess on either half {signed(first)}, {signed(second)}")
+    first, second = ("not known" if value is None else signed(value) for value in row.excess_halves)
+    lines.append(f"excess on either half {first}, {second}")
     if row.value_all is not None:
         lines.append(f"value on all queries {number(row.value_all, 3)}")
     lines.append(f"{row.n_stories} stories")

@@ -1,0 +1,37 @@
+"""Scores of heads on disk: rows of ``tslens.head_score/1``, their provenance beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tslens.files import read_jsonl, write_json, write_jsonl
+from tslens.probes.verdict import HeadsReport
+from tslens.types import HeadScore, Provenance
+
+SCHEMA = "tslens.head_score/1"
+
+
+def save_head_scores(
+    report: HeadsReport, path: Path, *, model: str, checkpoint: str, record: Provenance
+) -> None:
+    """Write the rows; times stand in the provenance file only, so that equal scans give equal rows."""
+    header: dict[str, Any] = {
+        "model": model,
+        "checkpoint": checkpoint,
+        "stories": record.data,
+        "data_sha256": record.data_sha256,
+        "n_stories": report.n_stories,
+        "seed": report.seed,
+        "critical": report.critical,
+        "floor": report.floor,
+    }
+    write_jsonl(path, SCHEMA, header, (score.to_json() for score in report.scores))
+    write_json(path.with_suffix(".provenance.json"), record.to_json())
+
+
+def load_head_scores(path: Path) -> tuple[Mapping[str, Any], list[HeadScore]]:
+    """Header and rows of such a file. Raises DataError if it is of another schema or broken."""
+    header, rows = read_jsonl(path, SCHEMA)
+    return header, [HeadScore.from_json(row) for row in rows]
