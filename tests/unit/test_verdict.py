@@ -1,0 +1,167 @@
+"""Whole scans where the truth is known: hand-set heads are found, random ones are not."""
+
+import numpy as np
+import pytest
+import torch
+
+from tslens.errors import ProbeInputError
+from tslens.model.spec import ModelSpec
+from tslens.model.transformer import TinyTransformer
+from tslens.probes.held_out import held_out_stories, training_digests
+from tslens.probes.results import load_head_scores, save_head_scores
+from tslens.probes.scan import score_heads
+from tslens.probes.twins import random_twins
+from tslens.provenance import provenance
+from tslens.types import HeadId, HeadScore, Story
+
+PREVIOUS, DUPLICATE, SINK, IDLE = (HeadId(0, index) for index in range(4))
+
+
+@pytest.fixture(scope="module")
+def hand_set(tokenizer):
+    """One layer of four heads: previous token, duplicate token, first token, nothing.
+
+    Half of the residual stream holds the token, half the position as eight rotating hands; a head that turns the
+    hands back by one place looks one place back.
+    """
+    model = TinyTransformer(ModelSpec.from_name("l1_h64"), tokenizer.vocab_size, seed=0, tokenizer=tokenizer)
+    generator = torch.Generator().manual_seed(1)
+    pos = torch.arange(512)
+    speed = 2 * torch.pi / torch.tensor([3.0, 5.0, 7.0, 11.0, 17.0, 29.0, 61.0, 127.0])
+    with torch.no_grad():
+        for parameter in model.blocks[0].parameters():
+            parameter.zero_()
+        model.blocks[0].ln1.w.fill_(1.0)
+        model.embed.W_E.zero_()
+        model.embed.W_E[:, :32] = torch.randn(tokenizer.vocab_size, 32, generator=generator)
+        model.embed.W_E[:, :32] /= model.embed.W_E[:, :32].norm(dim=1, keepdim=True) / 4
+        model.pos_embed.W_pos.zero_()
+        angle = pos[:, None] * speed
+        model.pos_embed.W_pos[:, 32:48:2], model.pos_embed.W_pos[:, 33:48:2] = angle.cos(), angle.sin()
+        model.pos_embed.W_pos[0, 63] = 6.0
+        attention = model.blocks[0].attn
+        for hand in range(8):
+            at, turn = 32 + 2 * hand, float(speed[hand])
+            c, s = np.cos(turn), np.sin(turn)
+            rotation = torch.tensor(
+                [[c, -s], [s, c]], dtype=torch.float32
+            )  # rows: the hand, columns: turned back
+            attention.W_Q[0, at : at + 2, 2 * hand : 2 * hand + 2] = 3 * rotation
+            attention.W_K[0, at : at + 2, 2 * hand : 2 * hand + 2] = torch.eye(2)
+        mix = torch.randn(32, 16, generator=generator) / 4
+        attention.W_Q[1, :32], attention.W_K[1, :32] = 2 * mix, mix
+        attention.W_Q[2, 48:62] = 0.0
+        model.pos_embed.W_pos[:, 62] = 2.0
+        attention.W_Q[2, 62, 0], attention.W_K[2, 63, 0] = 3.0, 3.0
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def report(hand_set, stories):
+    return score_heads(hand_set, stories, seed=0)
+
+
+def row(report, head, probe, position="word"):
+    return next(s for s in report.scores if (s.head, s.probe, s.position) == (head, probe, position))
+
+
+@pytest.mark.parametrize(
+    ("head", "probe"), [(PREVIOUS, "previous_token"), (DUPLICATE, "duplicate_token"), (SINK, "first_token")]
+)
+def test_hand_set_heads_are_candidates_for_what_they_do(report, head, probe):
+    found = row(report, head, probe)
+    assert found.status == "candidate", found
+    assert found.value > 0.3
+    assert found.p < 0.01
+    assert all(half > 0.05 for half in found.excess_halves)
+
+
+def test_they_are_not_candidates_for_what_they_do_not_do(report):
+    found = {(s.head, s.probe) for s in report.scores if s.status == "candidate"}
+    allowed = {
+        (PREVIOUS, "previous_token"),
+        (PREVIOUS, "previous_word"),
+        (DUPLICATE, "duplicate_token"),
+        (SINK, "first_token"),
+    }
+    assert found <= allowed, found - allowed
+
+
+def test_a_head_that_does_nothing_is_no(report):
+    assert report.status_of(IDLE) in {"no", "unclear"}
+
+
+def test_no_cause_is_claimed_and_basis_is_by_construction(report):
+    assert all(s.cause is None and s.status != "role" for s in report.scores)
+    assert {s.basis for s in report.scores if s.probe == "sentence_end"} == {None}
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("kind", ["fresh", "redrawn"])
+def test_random_models_have_no_candidates(hand_set, stories, seed, kind):
+    twin = random_twins(hand_set, seed=100 + seed)[kind]
+    found = score_heads(twin, stories[:40], seed=seed)
+    assert [s for s in found.scores if s.status == "candidate"] == []
+
+
+def test_twins_have_the_scale_of_the_model(hand_set):
+    twins = random_twins(hand_set, seed=3)
+    assert not torch.equal(twins["fresh"].embed.W_E, twins["redrawn"].embed.W_E)
+    for mine, drawn in zip(hand_set.parameters(), twins["redrawn"].parameters(), strict=True):
+        if mine.numel() > 1000:
+            assert float(drawn.std().detach()) == pytest.approx(float(mine.std().detach()), rel=0.15, abs=1e-6)
+
+
+def test_equal_seeds_give_equal_reports_whatever_the_order(hand_set, stories):
+    chosen = ["first_token", "sentence_end"]
+    one = score_heads(hand_set, stories[:40], probes=chosen, seed=4)
+    same = score_heads(hand_set, stories[:40], probes=chosen, seed=4)
+    turned = score_heads(hand_set, stories[39::-1], probes=chosen, seed=4)
+    assert one.scores == same.scores
+    for a, b in zip(one.scores, turned.scores, strict=True):
+        assert a.value == pytest.approx(b.value, abs=1e-6)
+        assert a.excess_low == pytest.approx(b.excess_low, abs=1e-5)
+        assert a.status == b.status
+
+
+def test_halves_and_floors_are_reported(report):
+    counts = report.counts_at_floors()
+    assert counts["half"] >= counts["floor"] >= counts["double"] >= 3
+    assert len(report.distance_profiles) == 4
+    assert report.distance_profiles[PREVIOUS][1] > 0.5  # most of its attention one place back
+    assert "previous_token" in report._repr_html_()
+    assert len(report.to_pandas()) == len(report.scores)
+
+
+def test_few_stories_are_said_and_no_story_is_refused(hand_set, stories):
+    with pytest.warns(UserWarning, match="below 30"):
+        few = score_heads(hand_set, stories[:3], probes=["sentence_end"], seed=0)
+    assert few.n_stories == 3
+    with pytest.raises(ProbeInputError, match="no story"):
+        score_heads(hand_set, [], seed=0)
+    with pytest.raises(ProbeInputError, match="two"):
+        score_heads(hand_set, [Story("a")], seed=0)
+
+
+def test_training_stories_are_left_out(hand_set, stories):
+    exclude = {story.digest for story in stories[:20]}
+    found = score_heads(hand_set, stories, probes=["first_token"], exclude=exclude, seed=0)
+    assert (found.n_stories, found.n_excluded) == (40, 20)
+    assert training_digests(None) == frozenset()
+
+
+def test_default_stories_are_held_out_author_stories():
+    found = held_out_stories(None, None, 5)
+    assert len(found.stories) == 5
+    assert all(story.digest % 20 == 0 for story in found.stories)
+
+
+def test_scores_come_back_from_disk(report, tmp_path):
+    record = provenance(command="x", seed=0, data="d", data_sha256="0", started="", seconds=1.0)
+    path = tmp_path / "scores.jsonl"
+    save_head_scores(report, path, model="m", checkpoint="c", record=record)
+    header, rows = load_head_scores(path)
+    assert header["schema"] == "tslens.head_score/1"
+    assert rows == list(report.scores)
+    assert isinstance(rows[0], HeadScore)
+    assert (tmp_path / "scores.provenance.json").exists()
