@@ -15,9 +15,10 @@ class TrainConfig:
 
     ``model``: name, see ``ModelSpec``. ``budget``, ``amount``: what ends the run, and when: optimizer steps,
     training tokens or minutes of training. ``seed``: of weights and data order. ``batch_tokens``: padded tokens a
-    step. ``learning_rate``: peak. ``warmup``: share of the budget in which it rises from zero;
-    afterwards it falls along a line to zero. ``weight_decay``: of matrices only. ``beta1``, ``beta2``: AdamW's.
-    ``clip``: largest norm of the gradient.
+    step. ``matrix_learning_rate``, ``momentum``, ``weight_decay``: Muon's, for the matrices of the blocks.
+    ``learning_rate``, ``beta1``, ``beta2``: AdamW's, for embeddings, norms and biases. ``warmup``: share of the
+    budget in which both rates rise from zero to their peaks; then they fall along a line to zero. ``clip``: largest
+    norm of the gradient.
     """
 
     model: str
@@ -25,10 +26,12 @@ class TrainConfig:
     amount: float
     seed: int
     vocab_size: int = 4096
-    batch_tokens: int = 4096
-    learning_rate: float = 3e-3
+    batch_tokens: int = 2048
+    matrix_learning_rate: float = 0.02
+    momentum: float = 0.95
+    weight_decay: float = 0.01
+    learning_rate: float = 2e-3
     warmup: float = 0.02
-    weight_decay: float = 0.1
     beta1: float = 0.9
     beta2: float = 0.95
     clip: float = 1.0

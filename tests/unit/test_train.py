@@ -22,7 +22,7 @@ from tslens.model.ngram import NgramModel
 from tslens.model.spec import ModelSpec
 from tslens.model.transformer import TinyTransformer
 from tslens.train.loop import train_model
-from tslens.train.optimizer import learning_rate
+from tslens.train.optimizer import Muon, orthogonalise, schedule
 
 
 @pytest.fixture(scope="module")
@@ -108,11 +108,28 @@ def test_losses_sum_to_nats_and_bytes(tiny_model, stories, tokenizer):
 
 
 def test_the_schedule_rises_and_ends_at_zero():
-    settings = config(learning_rate=0.01)
-    assert learning_rate(settings, 0.0) == 0.0
-    assert learning_rate(settings, settings.warmup) == pytest.approx(0.01)
-    assert learning_rate(settings, 0.51) == pytest.approx(0.005)
-    assert learning_rate(settings, 1.0) == 0.0
+    settings = config()
+    assert schedule(settings, 0.0) == 0.0
+    assert schedule(settings, settings.warmup) == pytest.approx(1.0)
+    assert schedule(settings, 0.51) == pytest.approx(0.5)
+    assert schedule(settings, 1.0) == 0.0
+
+
+@pytest.mark.parametrize("shape", [(40, 40), (20, 80), (80, 20)])
+def test_orthogonalised_matrices_move_every_direction_alike(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    values = torch.linalg.svdvals(orthogonalise(matrix))
+    assert values.min() > 0.5
+    assert values.max() < 1.3
+
+
+def test_heads_are_orthogonalised_together():
+    """A head layout gives the step of the one matrix that it is."""
+    generator = torch.Generator().manual_seed(0)
+    heads = torch.randn(4, 16, 4, generator=generator)
+    joined = heads.permute(1, 0, 2).reshape(16, 16)
+    step = Muon._direction(heads, "W_Q").permute(1, 0, 2).reshape(16, 16)
+    torch.testing.assert_close(step, orthogonalise(joined))
 
 
 # Settings -------------------------------------------------------------------------------------------------
@@ -122,7 +139,7 @@ def test_settings_refuse_what_cannot_be_meant():
     with pytest.raises(UsageError, match="Two budgets"):
         train_config(None, model="l1_h32", seed=0, steps=3, minutes=1.0)
     with pytest.raises(UsageError, match="no setting"):
-        TrainConfig.from_json({"model": "l1_h32", "budget": "steps", "amount": 1, "seed": 0, "momentum": 0.9})
+        TrainConfig.from_json({"model": "l1_h32", "budget": "steps", "amount": 1, "seed": 0, "nesterov": 1})
     with pytest.raises(UsageError, match="trains nothing"):
         config(steps=0)
 
@@ -276,4 +293,4 @@ def test_other_settings_do_not_mix_into_a_run(corpus, tmp_path):
 
 def test_divergence_is_said(corpus, tmp_path):
     with pytest.raises(RunError, match="diverged"):
-        train_model(config(steps=60, learning_rate=1e6), corpus, RunFolder(tmp_path / "run"))
+        train_model(config(steps=60, learning_rate=1e38), corpus, RunFolder(tmp_path / "run"))

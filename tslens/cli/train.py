@@ -36,7 +36,10 @@ def train(
     vocab_size: Annotated[
         int | None, typer.Option("--vocab-size", help="Tokens of the tokenizer; 4096.")
     ] = None,
-    learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Peak rate.")] = None,
+    learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="AdamW's peak rate.")] = None,
+    matrix_learning_rate: Annotated[
+        float | None, typer.Option("--matrix-learning-rate", help="Muon's peak rate.")
+    ] = None,
     batch_tokens: Annotated[int | None, typer.Option("--batch-tokens", help="Tokens a step.")] = None,
     seed: options.Seed = 0,
     out: Annotated[Path | None, typer.Option("--out", help="Run folder; runs/MODEL/seedS if absent.")] = None,
@@ -64,6 +67,7 @@ def train(
         minutes=minutes,
         vocab_size=vocab_size,
         learning_rate=learning_rate,
+        matrix_learning_rate=matrix_learning_rate,
         batch_tokens=batch_tokens,
     )
     corpus = open_corpus(data, config.vocab_size)

@@ -15,19 +15,26 @@ from __future__ import annotations
 
 import hashlib
 import random
-import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from tslens.corpus.author_words import (
+    Choice,
+    Pick,
+    Row,
+    Slot,
+    Template,
+    list_tellings,
+    load_grammar,
+    load_words,
+    parse_line,
+    spell,
+)
 from tslens.types import Story
 
 T = TypeVar("T")
-Row = Mapping[str, str]
 
 PARTS = ("opening", "problem", "obstacle", "turn", "ending")
 
@@ -37,26 +44,12 @@ _PRONOUNS: Mapping[str, Row] = MappingProxyType(
         "boy": {"he": "he", "him": "him", "his": "his", "hers": "his", "himself": "himself"},
     }
 )
+_MIN_WORDS = 90
 _DIALOGUE_SHARE = 0.6
 _ANIMAL_SHARE = 0.35
 _OTHER_GENDER_SHARE = 0.75  # of friends: "he" and "she" then tell hero and friend apart
-# Which parts share a paragraph; as many ways as wanted in each story length.
+# How many of the five parts each paragraph holds.
 _PARAGRAPHS = ((1, 1, 1, 1, 1), (1, 2, 1, 1), (1, 1, 2, 1), (1, 1, 1, 2), (1, 2, 2), (1, 2, 2), (2, 1, 2))
-_ARTICLE = re.compile(r"\b([Aa]) (?=[aeiouAEIOU])(?!one\b|uni|use)")
-_CONTRACTIONS = tuple(
-    (re.compile(pattern), short)
-    for pattern, short in (
-        (r"\b([Dd]id|[Dd]o|[Dd]oes|[Ww]as|[Ww]ere|[Cc]ould|[Ww]ould|[Hh]ad|[Ii]s|[Hh]as) not\b", r"\1n't"),
-        (r"\b([Cc]an) not\b", r"\1't"),
-        (r"\bwill not\b", "won't"),
-        (r"\b([Ll]et) us\b", r"\1's"),
-        (r"\b(It|That) is (?=[a-z])", r"\1's "),
-        (r"\bI am (?=[a-z])", "I'm "),
-        (r"\bI will (?=[a-z])", "I'll "),
-        (r"\bYou are (?=[a-z])", "You're "),
-    )
-)
-_MARKUP = re.compile(r"\{([^{}]+)\}|<(\w+)>|([\[\]|])")
 
 
 # The plan ---------------------------------------------------------------------------------------------------
@@ -81,7 +74,8 @@ class Plan:
     """What a story is about; drawn before a word is written, never changed after.
 
     ``world``: child or animal. ``row``: the particulars of plots that have a table of their own, else empty.
-    ``spots``: three hiding places at the place. ``kinship``: what the friend is to the hero.
+    ``spots``: three places where a thing can be; ``seats``: two where somebody can sit. ``kinship``: what the
+    friend is to the hero. ``contracts``: the teller says "didn't" and "I'm".
     """
 
     plot: str
@@ -94,6 +88,7 @@ class Plan:
     parent: str
     place: Row
     spots: tuple[str, str, str]
+    seats: tuple[str, str]
     thing: Row
     adjective: str
     row: Row
@@ -125,14 +120,16 @@ class _Dice:
 
 def _draw_plan(dice: _Dice) -> Plan:
     """Everything the story needs, consistent in itself."""
-    words = _words()
-    plot = dice.one_of([name for name in _grammar().plots for _ in range(1 if name in words.tables else 2)])
+    words = load_words()
+    plot = dice.one_of(
+        [name for name in load_grammar().plots for _ in range(1 if name in words.tables else 2)]
+    )
     world = "animal" if dice.chance(_ANIMAL_SHARE) else "child"
     hero = _draw_character(dice, world, dice.one_of(("girl", "boy")), not_named="")
     other = "boy" if hero.gender == "girl" else "girl"
     friend_gender = other if dice.chance(_OTHER_GENDER_SHARE) else hero.gender
     friend = _draw_character(dice, world, friend_gender, not_named=hero.name)
-    never = _grammar().plots[plot].get("never", "").split()
+    never = load_grammar().plots[plot].get("never", "").split()
     place = dice.one_of([row for row in words.tables["places"] if row["world"] in ("both", world)])
     thing = dice.one_of(words.tables["things"])
     kinds = (hero.kind, friend.kind)
@@ -142,6 +139,7 @@ def _draw_plan(dice: _Dice) -> Plan:
         "COLOR", dice.one_of(words.lists["colors"])
     )
     spots = dice.some_of(place["spots"].split(" / "), 3)
+    seats = dice.some_of(place["seats"].split(" / "), 2)
     return Plan(
         plot=plot,
         world=world,
@@ -153,6 +151,7 @@ def _draw_plan(dice: _Dice) -> Plan:
         parent=dice.one_of(("mom", "dad")),
         place=place,
         spots=(spots[0], spots[1], spots[2]),
+        seats=(seats[0], seats[1]),
         thing=thing,
         adjective=dice.one_of(adjectives.split()),
         row=row,
@@ -166,7 +165,7 @@ def _draw_plan(dice: _Dice) -> Plan:
 
 
 def _draw_character(dice: _Dice, world: str, gender: str, *, not_named: str) -> Character:
-    words = _words()
+    words = load_words()
     names = words.names[gender if world == "child" else f"{gender}_animal"]
     name = dice.one_of([name for name in names if name != not_named])
     return Character(name, gender if world == "child" else dice.one_of(words.lists["kinds"]), gender)
@@ -177,15 +176,16 @@ def _slots(plan: Plan) -> dict[str, str]:
     hero, friend, elder, thing = plan.hero, plan.friend, plan.elder, plan.thing
     is_child = plan.world == "child"
     elder_short = elder["short"]
-    slots = {
+    return {
         **hero.pronouns,
         **{f"friend.{role}": form for role, form in friend.pronouns.items()},
         **{f"elder.{role}": form for role, form in _PRONOUNS[elder["gender"]].items()},
         **{f"parent.{r}": form for r, form in _PRONOUNS["girl" if plan.parent == "mom" else "boy"].items()},
         **{f"r.{column}": value for column, value in plan.row.items()},
-        **{column: thing[column] for column in ("thing", "use", "using", "used", "broke", "mended")},
+        **{column: thing[column] for column in ("thing", "using", "used", "broke", "mended")},
         **{column: plan.place[column] for column in ("place", "at", "to")},
         **{f"spot{i}": spot for i, spot in enumerate(plan.spots, start=1)},
+        **{f"seat{i}": seat for i, seat in enumerate(plan.seats, start=1)},
         "hero": hero.name,
         "kind": hero.kind,
         "trait": plan.trait,
@@ -199,7 +199,6 @@ def _slots(plan: Plan) -> dict[str, str]:
         "elder.short": elder_short,
         "elder.poss": f"{elder_short}'s",
         "elder.my": elder_short.replace("{his}", "my"),
-        "elder.call": elder["call"],
         "parent": f"{{his}} {plan.parent}",
         "parent.call": plan.parent.capitalize(),
         "adj": plan.adjective,
@@ -208,104 +207,6 @@ def _slots(plan: Plan) -> dict[str, str]:
         "food": plan.food,
         "coins": plan.number,
     }
-    return slots
-
-
-# The assets -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Slot:
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Choice:
-    options: tuple[_Template, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Pick:
-    name: str
-
-
-_Template = tuple[str | _Slot | _Choice | _Pick, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Words:
-    names: Mapping[str, Sequence[str]]
-    lists: Mapping[str, Sequence[str]]
-    tables: Mapping[str, Sequence[Row]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Grammar:
-    plots: Mapping[str, Row]
-    lists: Mapping[str, Sequence[str]]
-    scenes: Mapping[str, Sequence[str]]
-
-
-def _read_asset(name: str) -> dict[str, Any]:
-    return tomllib.loads((resources.files("tslens") / "assets" / name).read_text(encoding="utf-8"))
-
-
-@cache
-def _words() -> _Words:
-    asset = _read_asset("author_words.toml")
-    tables: dict[str, list[Row]] = {}
-    for name, block in asset["tables"].items():
-        header, *rows = (line.split(" ; ") for line in block.strip().splitlines())
-        tables[name] = [dict(zip(header, row, strict=True)) for row in rows]
-    split = {part: {name: text.split() for name, text in asset[part].items()} for part in ("names", "lists")}
-    return _Words(split["names"], split["lists"], tables)
-
-
-@cache
-def _grammar() -> _Grammar:
-    asset = _read_asset("author_scenes.toml")
-    lists = {name: block.strip().splitlines() for name, block in asset["lists"].items()}
-    scenes = {
-        f"{group}.{name}": block.strip().splitlines()
-        for group, blocks in asset["scenes"].items()
-        for name, block in blocks.items()
-    }
-    return _Grammar(asset["plots"], lists, scenes)
-
-
-@cache
-def _tellings(scene: str, world: str, has_dialogue: bool) -> tuple[str, ...]:
-    """The ways to tell a scene that suit a story: its world, and with or without direct speech."""
-    lines = []
-    for line in _grammar().scenes[scene]:
-        tag, _, rest = line.partition(" ") if line.startswith("@") else ("", "", line)
-        if tag in ("", f"@{world}") and (has_dialogue or '"' not in rest):
-            lines.append(rest)
-    return tuple(lines)
-
-
-@cache
-def _parse(line: str) -> _Template:
-    """Read the notation of a line: text, {slot}, <list>, [one|two]."""
-    open_choices: list[list[list[str | _Slot | _Choice | _Pick]]] = [[[]]]
-    end = 0
-    for found in _MARKUP.finditer(line):
-        open_choices[-1][-1].append(line[end : found.start()])
-        end = found.end()
-        slot, pick, mark = found.groups()
-        if slot:
-            open_choices[-1][-1].append(_Slot(slot))
-        elif pick:
-            open_choices[-1][-1].append(_Pick(pick))
-        elif mark == "[":
-            open_choices.append([[]])
-        elif mark == "|":
-            open_choices[-1].append([])
-        else:
-            options = open_choices.pop()
-            open_choices[-1][-1].append(_Choice(tuple(tuple(option) for option in options)))
-    ((nodes,),) = open_choices  # a bracket left open or a bar outside brackets is a broken asset
-    return (*nodes, line[end:])
 
 
 # The telling ------------------------------------------------------------------------------------------------
@@ -318,8 +219,9 @@ class _Teller:
         {"friend": "friend.name", "friend.new": "friend.name", "elder": "elder.short"}
     )
 
-    def __init__(self, plan: Plan, dice: _Dice) -> None:
+    def __init__(self, plan: Plan, dice: _Dice, optional_share: float) -> None:
         self._plan = plan
+        self._optional_share = optional_share
         self._dice = dice
         self._slots = _slots(plan)
         self._introduced: set[str] = set()
@@ -331,15 +233,14 @@ class _Teller:
         for n_parts in self._dice.one_of(_PARAGRAPHS):
             paragraphs.append(" ".join(parts[:n_parts]))
             del parts[:n_parts]
-        text = _ARTICLE.sub(r"\1n ", "\n".join(paragraphs))
-        return _contract(text) if self._plan.contracts else text
+        return spell("\n".join(paragraphs), contracts=self._plan.contracts)
 
     def _part(self, part: str) -> str:
         scenes = []
-        for scene in _grammar().plots[self._plan.plot][part].split():
-            if not scene.endswith("?") or self._dice.chance(0.5):
-                lines = _tellings(scene.rstrip("?"), self._plan.world, self._plan.has_dialogue)
-                scenes.append(self._render(_parse(self._unused(lines))))
+        for scene in load_grammar().plots[self._plan.plot][part].split():
+            if not scene.endswith("?") or self._dice.chance(self._optional_share):
+                lines = list_tellings(scene.rstrip("?"), self._plan.world, self._plan.has_dialogue)
+                scenes.append(self._render(parse_line(self._unused(lines))))
         return " ".join(scenes)
 
     def _unused(self, lines: Sequence[str]) -> str:
@@ -347,18 +248,18 @@ class _Teller:
         self._used.add(line)
         return line
 
-    def _render(self, template: _Template) -> str:
+    def _render(self, template: Template) -> str:
         return "".join(node if isinstance(node, str) else self._fill(node) for node in template)
 
-    def _fill(self, node: _Slot | _Choice | _Pick) -> str:
-        if isinstance(node, _Choice):
+    def _fill(self, node: Slot | Choice | Pick) -> str:
+        if isinstance(node, Choice):
             return self._render(self._dice.one_of(node.options))
-        if isinstance(node, _Pick):
+        if isinstance(node, Pick):
             name = node.name
-            text = self._render(_parse(self._unused(_grammar().lists[name.lower()])))
+            text = self._render(parse_line(self._unused(load_grammar().lists[name.lower()])))
         else:
             name = node.key
-            text = self._render(_parse(self._slots[self._mention(name[0].lower() + name[1:])]))
+            text = self._render(parse_line(self._slots[self._mention(name[0].lower() + name[1:])]))
         return text[0].upper() + text[1:] if name[0].isupper() else text
 
     def _mention(self, key: str) -> str:
@@ -371,13 +272,6 @@ class _Teller:
         return key
 
 
-def _contract(text: str) -> str:
-    """The same text as it is spoken: didn't, couldn't, I'm, it's, let's."""
-    for pattern, short in _CONTRACTIONS:
-        text = pattern.sub(short, text)
-    return text
-
-
 def write_story(index: int, *, seed: int) -> Story:
     """One story, normalised: 3 to 5 paragraphs separated by one newline, 90 to 250 words.
 
@@ -385,7 +279,10 @@ def write_story(index: int, *, seed: int) -> Story:
     ``extra``: source, index, seed.
     """
     dice = _Dice(seed, index)
-    text = _Teller(_draw_plan(dice), dice).story()
+    plan = _draw_plan(dice)
+    text = _Teller(plan, dice, optional_share=0.5).story()
+    if len(text.split()) < _MIN_WORDS:
+        text = _Teller(plan, dice, optional_share=1.0).story()
     return Story(text, {"source": "author", "index": index, "seed": seed})
 
 

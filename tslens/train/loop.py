@@ -29,7 +29,7 @@ from tslens.model.loss import LossReport, evaluate, loss_per_target, next_token_
 from tslens.model.spec import ModelSpec
 from tslens.model.transformer import TinyTransformer
 from tslens.provenance import provenance, utc_now
-from tslens.train.optimizer import learning_rate, make_optimizer
+from tslens.train.optimizer import Optimizers, schedule
 from tslens.train.state import Counters, load_state, save_state
 
 RUN_SCHEMA = "tslens.run/1"
@@ -102,14 +102,14 @@ class _Training:
         self.model = TinyTransformer(
             spec, self.tokenizer.vocab_size, seed=config.seed, tokenizer=self.tokenizer
         ).to(device)
-        self.optimizer = make_optimizer(self.model, config)
+        self.optimizers = Optimizers(self.model, config)
         self.counters = Counters()
         self.started = utc_now()
 
     def to_end(self, resume: bool) -> TrainResult:
         """Begin or resume, train, then finish or, if interrupted, leave what resumes."""
         if self._begun(resume):
-            self.counters = load_state(self.run.state, self.model, self.optimizer)
+            self.counters = load_state(self.run.state, self.model, self.optimizers)
             self._forget_later_metrics()
         else:
             self._begin()
@@ -193,7 +193,7 @@ class _Training:
             fraction = self._fraction()
             if fraction >= 1 or interrupted():
                 break
-            losses.append(self._step(index, learning_rate(self.config, fraction)))
+            losses.append(self._step(index, schedule(self.config, fraction)))
             clock.tick()
             if _is_checkpoint_step(counters.step):
                 self._checkpoint()
@@ -201,7 +201,8 @@ class _Training:
                 speed = (counters.n_tokens - logged_tokens) / max(1e-9, counters.seconds - logged_seconds)
                 mean = float(torch.stack(losses).mean())
                 self._check_finite(mean)
-                self._log("train", mean, None, learning_rate(self.config, fraction), speed)
+                rate = self.config.learning_rate * schedule(self.config, fraction)
+                self._log("train", mean, None, rate, speed)
                 losses, logged_tokens, logged_seconds = [], counters.n_tokens, counters.seconds
                 self.report(TrainProgress(counters.step, self._fraction(), mean, speed, val))
             if int(self._fraction() * N_EVALUATIONS) > evaluations:
@@ -213,17 +214,14 @@ class _Training:
                 saved_at = counters.seconds
         self._save_state()
 
-    def _step(self, index: np.ndarray, rate: float) -> torch.Tensor:
+    def _step(self, index: np.ndarray, share: float) -> torch.Tensor:
         batch = collate([self.corpus.train[i] for i in index])
         device = self.model.embed.W_E.device
         self.model.train()
         loss = next_token_loss(self.model, batch.tokens.to(device), batch.targets.to(device))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        self.optimizers.step(share)
         self.counters.step += 1
         self.counters.batch += 1
         self.counters.n_tokens += batch.n_targets
@@ -289,7 +287,7 @@ class _Training:
         save_checkpoint(self.model, self.run.checkpoint(self.counters.step))
 
     def _save_state(self) -> None:
-        save_state(self.run.state, self.model, self.optimizer, self.counters)
+        save_state(self.run.state, self.model, self.optimizers, self.counters)
 
 
 class _Clock:

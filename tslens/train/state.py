@@ -14,6 +14,7 @@ import torch
 from tslens.errors import RunError
 from tslens.files import atomic_write
 from tslens.model.transformer import TinyTransformer
+from tslens.train.optimizer import Optimizers
 
 
 @dataclass
@@ -27,14 +28,12 @@ class Counters:
     seconds: float = 0.0
 
 
-def save_state(
-    path: Path, model: TinyTransformer, optimizer: torch.optim.Optimizer, counters: Counters
-) -> None:
+def save_state(path: Path, model: TinyTransformer, optimizers: Optimizers, counters: Counters) -> None:
     """Write the state, whole or not at all."""
     buffer = io.BytesIO()
     state = {
         "model": dict(model.named_parameters()),
-        "optimizer": optimizer.state_dict(),
+        "optimizer": optimizers.state_dict(),
         "counters": asdict(counters),
     }
     torch.save(state, buffer)
@@ -42,14 +41,14 @@ def save_state(
         file.write(buffer.getbuffer())
 
 
-def load_state(path: Path, model: TinyTransformer, optimizer: torch.optim.Optimizer) -> Counters:
+def load_state(path: Path, model: TinyTransformer, optimizers: Optimizers) -> Counters:
     """Put a saved state into model and optimizer. Raises RunError if the file is broken or of another model."""
     try:
         state = torch.load(path, weights_only=True, map_location=model.cfg.device)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(state["model"][name])
-        optimizer.load_state_dict(state["optimizer"])
+        optimizers.load_state_dict(state["optimizer"])
         return Counters(**state["counters"])
     except Exception as error:  # torch.load raises many kinds on a torn or foreign file
         raise RunError(
