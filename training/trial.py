@@ -59,6 +59,7 @@ with tempfile.TemporaryDirectory() as folder:
     corpus = corpus_for(options.stories, Path(folder) / "corpora")
     result = loop.train_model(config, corpus, RunFolder(Path(folder) / "run"))
 print(
-    f"{options.model} {options.optimizer} {' '.join(options.settings)}: "
-    f"{result.steps} steps, {result.n_tokens} tokens, {result.seconds:.0f} s, {result.val.loss_nats:.3f} nats, {result.val.bits_per_byte:.3f} bits per byte"
+    f"{options.model} {options.optimizer} {' '.join(options.settings)}: {result.steps} steps, "
+    f"{result.n_tokens} tokens, {result.seconds:.0f} s, {result.val.loss_nats:.3f} nats, "
+    f"{result.val.bits_per_byte:.3f} bits per byte"
 )
