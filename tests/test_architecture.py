@@ -11,7 +11,8 @@ import tslens
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tslens"
 TIERS = [
-    {"types", "errors"},
+    {"errors"},
+    {"types"},
     {"stats", "files", "config", "provenance", "assets"},
     {"corpus"},
     {"model"},

@@ -109,7 +109,9 @@ def test_twins_have_the_scale_of_the_model(hand_set):
     assert not torch.equal(twins["fresh"].embed.W_E, twins["redrawn"].embed.W_E)
     for mine, drawn in zip(hand_set.parameters(), twins["redrawn"].parameters(), strict=True):
         if mine.numel() > 1000:
-            assert float(drawn.std().detach()) == pytest.approx(float(mine.std().detach()), rel=0.15, abs=1e-6)
+            assert float(drawn.std().detach()) == pytest.approx(
+                float(mine.std().detach()), rel=0.15, abs=1e-6
+            )
 
 
 def test_equal_seeds_give_equal_reports_whatever_the_order(hand_set, stories):
