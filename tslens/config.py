@@ -27,10 +27,10 @@ class TrainConfig:
     seed: int
     vocab_size: int = 4096
     batch_tokens: int = 2048
-    matrix_learning_rate: float = 0.02
+    matrix_learning_rate: float = 0.012
     momentum: float = 0.95
     weight_decay: float = 0.01
-    learning_rate: float = 2e-3
+    learning_rate: float = 6e-3
     warmup: float = 0.02
     beta1: float = 0.9
     beta2: float = 0.95
