@@ -14,6 +14,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 demo: install
+	rm -rf demo
 	$(BIN)/tslens demo --out demo
 
 test: install

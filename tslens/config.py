@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
@@ -37,6 +38,26 @@ class TrainConfig:
     clip: float = 1.0
 
     def __post_init__(self) -> None:
+        limits = {
+            "seed": (0, 2**63 - 1),
+            "vocab_size": (257, 65_536),
+            "batch_tokens": (1, 2**31),
+            "matrix_learning_rate": (0, math.inf),
+            "momentum": (0, 1),
+            "weight_decay": (0, math.inf),
+            "learning_rate": (0, math.inf),
+            "warmup": (0, 1),
+            "beta1": (0, 1),
+            "beta2": (0, 1),
+            "clip": (0, math.inf),
+            "amount": (-math.inf, math.inf),
+        }
+        for name, (low, high) in limits.items():
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not math.isfinite(value) or not low <= value <= high:
+                raise UsageError(
+                    f"{name} cannot be {value}.", f"Give a number from {low:g} to {high:g}, and finite."
+                )
         if not self.amount > 0:
             raise UsageError(
                 f"A budget of {self.amount:g} {self.budget} trains nothing.", "Give a number above zero."
@@ -52,7 +73,12 @@ class TrainConfig:
         unknown = sorted(set(values) - {field.name for field in fields(cls)})
         if unknown:
             raise UsageError(f'"{unknown[0]}" is no setting of a training run.', "Remove or correct it.")
-        return cls(**values)
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise UsageError(
+                f"The settings are incomplete: {error}.", "Restore config.json, or train anew."
+            ) from error
 
 
 def train_config(
@@ -71,6 +97,10 @@ def train_config(
     named = {name: amount for name, amount in budgets.items() if amount is not None}
     if len(named) > 1:
         raise UsageError(f"Two budgets were given: {' and '.join(named)}.", "Give one of them.")
+    if saved is not None and not isinstance(saved, Mapping):
+        raise UsageError(
+            "The config.json of the run holds no settings.", "Restore it, or train into another --out."
+        )
     base = {
         key: value for key, value in (saved or {}).items() if key in {f.name for f in fields(TrainConfig)}
     }

@@ -12,13 +12,15 @@ import math
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
 from tslens.errors import DataError, RunError
+
+UNFINISHED = ".unfinished"  # ending of temporary files
 
 
 def data_dir() -> Path:
@@ -34,7 +36,7 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=UNFINISHED, dir=path.parent)
     except OSError as error:
         raise _cannot_write(path, error) from error
     temporary = Path(name)
@@ -125,13 +127,36 @@ def locked(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock")
         with lock.acquire(timeout=0):
-            yield
+            for stale in folder.rglob(f".*{UNFINISHED}"):  # of a process that was killed
+                stale.unlink(missing_ok=True)
+            try:
+                yield
+            finally:
+                _remove_if_unused(folder)
     except Timeout as error:
         raise RunError(
             f"{folder} is in use by another process.", "Wait until it ends, or choose another --out."
         ) from error
     except PermissionError as error:
         raise _cannot_write(folder, error) from error
+
+
+def _remove_if_unused(folder: Path) -> None:
+    """Remove a folder that holds nothing but its lock: what was to be written there was not."""
+    with suppress(OSError):
+        if [path.name for path in folder.iterdir()] in ([], [".lock"]):
+            (folder / ".lock").unlink(missing_ok=True)
+            folder.rmdir()
+
+
+def check_writable(folder: Path) -> None:
+    """Raise RunError now if no file can be written to a folder later."""
+    with suppress(_UnwantedError), atomic_write(folder / "probe"):
+        raise _UnwantedError
+
+
+class _UnwantedError(Exception):
+    """Ends a write that was only tried."""
 
 
 METRICS_SCHEMA = "tslens.metrics/1"
@@ -159,7 +184,15 @@ class RunFolder:
 
     def last_checkpoint(self) -> Path | None:
         """The newest weights, None if there are none."""
-        return max(self.checkpoints.glob("step_*.safetensors"), default=None)
+        steps = {
+            int(p.stem.removeprefix("step_")): p for p in self.checkpoints.glob("step_*[0-9].safetensors")
+        }
+        return steps[max(steps)] if steps else None
+
+    def label(self) -> str:
+        """Model and seed, as in ``l1_h256@seed0``."""
+        config = read_json(self.config)
+        return f"{config['model']}@seed{config['seed']}"
 
     def results(self, kind: str) -> Path:
         """Folder of results of one kind: heads, neurons, grades, link."""

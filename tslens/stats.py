@@ -99,10 +99,10 @@ class BootstrapSums:
 
 
 def scaled_deviations(
-    replicate: Float[np.ndarray, replicate * test],
+    replicate: Float[np.ndarray, "replicate *test"],
     estimate: Float[np.ndarray, "*test"],
     se: Float[np.ndarray, "*test"],
-) -> Float[np.ndarray, replicate * test]:
+) -> Float[np.ndarray, "replicate *test"]:
     """``(estimate_b - estimate) / se``; zero where nothing varies or nothing was measured."""
     with np.errstate(divide="ignore", invalid="ignore"):
         scaled = (replicate - estimate) / se

@@ -7,7 +7,7 @@ import torch
 from tslens.errors import ProbeInputError
 from tslens.model.spec import ModelSpec
 from tslens.model.transformer import TinyTransformer
-from tslens.probes.held_out import held_out_stories, training_digests
+from tslens.probes.held_out import HeldOut
 from tslens.probes.results import load_head_scores, save_head_scores
 from tslens.probes.scan import score_heads
 from tslens.probes.twins import random_twins
@@ -127,7 +127,7 @@ def test_equal_seeds_give_equal_reports_whatever_the_order(hand_set, stories):
 
 
 def test_halves_and_floors_are_reported(report):
-    counts = report.counts_at_floors()
+    counts = report.counts_at_floors
     assert counts["half"] >= counts["floor"] >= counts["double"] >= 3
     assert len(report.distance_profiles) == 4
     assert report.distance_profiles[PREVIOUS][1] > 0.5  # most of its attention one place back
@@ -149,13 +149,12 @@ def test_training_stories_are_left_out(hand_set, stories):
     exclude = {story.digest for story in stories[:20]}
     found = score_heads(hand_set, stories, probes=["first_token"], exclude=exclude, seed=0)
     assert (found.n_stories, found.n_excluded) == (40, 20)
-    assert training_digests(None) == frozenset()
 
 
-def test_default_stories_are_held_out_author_stories():
-    found = held_out_stories(None, None, 5)
-    assert len(found.stories) == 5
-    assert all(story.digest % 20 == 0 for story in found.stories)
+def test_default_stories_are_held_out_author_stories(hand_set):
+    found = list(HeldOut(hand_set, None, 5))
+    assert len(found) == 5
+    assert all(story.digest % 20 == 0 for story in found)
 
 
 def test_scores_come_back_from_disk(report, tmp_path):

@@ -30,17 +30,18 @@ def demo(
     from tslens.cli.heads import N_STORIES, scan_model
     from tslens.cli.train import open_corpus, run_training, show_result
     from tslens.config import train_config
-    from tslens.errors import RunError
     from tslens.files import RunFolder
 
     run = RunFolder(out / MODEL / f"seed{seed}")
     if run.done.exists():
-        raise RunError(f"{run.path} holds a demo already.", f"Remove {out}, or choose another --out.")
-    config = train_config(None, model=MODEL, seed=seed, minutes=minutes, vocab_size=2048)
-    corpus = open_corpus(f"author:{stories}:{seed}", config.vocab_size, out / "corpora")
-    unfinished = run.config.exists()
-    result = run_training(config, corpus, run, resume=unfinished, device=options.resolve_device(device))
-    show_result(result, corpus, as_json=False)
+        say(f"{run.path} is trained already; remove {out} to begin anew.")
+    else:
+        config = train_config(None, model=MODEL, seed=seed, minutes=minutes, vocab_size=2048)
+        corpus = open_corpus(f"author:{stories}:{seed}", config.vocab_size, out / "corpora")
+        result = run_training(
+            config, corpus, run, resume=run.config.exists(), device=options.resolve_device(device)
+        )
+        show_result(result, corpus, as_json=False)
     page = out / "heads.html"
     scan_model(str(run.path), None, N_STORIES, None, page, None, seed, device, as_json=False)
     show(

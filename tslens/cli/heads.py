@@ -13,7 +13,7 @@ import typer
 
 from tslens.cli import options
 from tslens.cli.console import progress_bar, say, show, show_json, show_table
-from tslens.files import RunFolder
+from tslens.files import RunFolder, check_writable
 
 if TYPE_CHECKING:
     from tslens.model.load import ModelSource
@@ -75,7 +75,7 @@ def scan_model(
     from tslens.errors import UsageError
     from tslens.model.load import find_model, open_model
     from tslens.probes.base import choose_probes
-    from tslens.probes.held_out import held_out_stories, loss_on
+    from tslens.probes.held_out import HeldOut, loss_on
     from tslens.probes.results import save_head_scores
     from tslens.probes.scan import score_heads
     from tslens.provenance import provenance, utc_now
@@ -87,19 +87,23 @@ def scan_model(
     source = find_model(model)
     say(source.note)
     loaded = open_model(source, device=options.resolve_device(device))
-    held_out = held_out_stories(source.run, stories, n_stories)
-    left_out = f", {held_out.n_excluded} training stories left out" if held_out.n_excluded else ""
-    say(f"stories: {len(held_out.stories)} of {held_out.source}{left_out}")
-    loss = loss_on(loaded, held_out.stories)
-    say_loss(loss, source.run)
-    with progress_bar("scanning", len(held_out.stories)) as (bar, task):
+    held_out = HeldOut(loaded, stories, n_stories)
+    folder = out or (source.run or RunFolder(Path("runs") / source.label)).results("heads")
+    for target in (folder, *([html.parent] if html is not None else [])):
+        check_writable(target)
+    loss = loss_on(loaded, held_out.first)
+    say_loss(loss, len(held_out.first), source.run)
+    with progress_bar("scanning", n_stories) as (bar, task):
         report = score_heads(
             loaded,
-            held_out.stories,
+            held_out,
             seed=seed,
             probes=chosen,
             progress=lambda n: bar.update(task, completed=n, note=f"{n} stories"),
         )
+    left_out = f", {held_out.n_excluded} training stories left out" if held_out.n_excluded else ""
+    cut = f", {report.n_cut} cut at {loaded.cfg.n_ctx} tokens" if report.n_cut else ""
+    say(f"stories: {report.n_stories} of {held_out.source}{left_out}{cut}")
     record = provenance(
         command=shlex.join(["tslens", *sys.argv[1:]]),
         seed=seed,
@@ -108,11 +112,12 @@ def scan_model(
         started=started,
         seconds=time.monotonic() - clock,
     )
-    folder = out or (source.run or RunFolder(Path("runs") / source.label)).results("heads")
-    path = folder / f"{held_out.source.replace(':', '-').split('.')[0]}.jsonl"
+    asked = "_" + "+".join(probe.name for probe in chosen) if probes else ""
+    stem = held_out.source.replace(":", "-").removesuffix(".gz").removesuffix(".jsonl").removesuffix(".txt")
+    path = folder / f"{stem}_{source.path.stem}_n{report.n_stories}_seed{seed}{asked}.jsonl"
     save_head_scores(report, path, model=source.label, checkpoint=source.path.name, record=record)
     if html is not None:
-        write_page(html, loaded, source, report, record, loss, held_out.stories)
+        write_page(html, loaded, source, report, record, loss, held_out.first)
     if as_json:
         rows = [score.to_json() for score in report.scores]
         show_json(
@@ -132,10 +137,11 @@ def validation_beside(run: RunFolder | None) -> str:
     return f"validation {known:.3f}" + (f", 4-gram {ngram:.3f}" if ngram is not None else "")
 
 
-def say_loss(loss: LossReport, run: RunFolder | None) -> None:
+def say_loss(loss: LossReport, n_stories: int, run: RunFolder | None) -> None:
     """Bits per byte on the stories; a warning where the model does much worse than on its own kind."""
     beside = validation_beside(run)
-    say(f"bits per byte on these stories: {loss.bits_per_byte:.3f}" + (f" ({beside})" if beside else ""))
+    beside = f" ({beside})" if beside else ""
+    say(f"bits per byte on the first {n_stories} stories: {loss.bits_per_byte:.3f}{beside}")
     known = run.validation_bits() if run else None
     if known is not None and loss.bits_per_byte > MUCH_WORSE * known:
         say(
@@ -158,7 +164,7 @@ def show_report(report: HeadsReport, *, probes_asked: bool) -> None:
     found = {score.head for score in rows}
     counts = Counter(report.status_of(head) for head in found)
     more = f" ({len(rows) - len(shown)} more rows in the file)" if len(shown) < len(rows) else ""
-    at = report.counts_at_floors()
+    at = report.counts_at_floors
     show(
         f"{len(found)} heads: {counts['candidate']} candidate, {counts['unclear']} unclear, {counts['no']} no{more}.\n"
         f"null: the largest; low: lower end of value minus null, corrected for {len(rows)} rows. Candidate: low is\n"
@@ -186,12 +192,12 @@ def write_page(
     """The HTML page, with the patterns of the first stories."""
     from tslens.viz.heads_page import write_heads_page
 
-    at = report.counts_at_floors()
+    at = report.counts_at_floors
     floors = {"half": report.floor / 2, "floor": report.floor, "double": report.floor * 2}
     beside = validation_beside(source.run)
     header = {
         "stories": f"{report.n_stories} of {record.data}",
-        "bits per byte": f"{loss.bits_per_byte:.3f} on these stories",
+        "bits per byte": f"{loss.bits_per_byte:.3f} on the first {min(report.n_stories, 200)}",
         **({"in training": beside} if beside else {}),
         "seed": str(report.seed),
         "version": record.version,

@@ -19,7 +19,7 @@ Stories = Annotated[
         "--stories", help="Stories: .jsonl, .jsonl.gz, .txt, or author:N. Default: the offline author."
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of everything that is drawn.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of everything that is drawn.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 Html = Annotated[Path | None, typer.Option("--html", help="Where to write the page.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
@@ -33,7 +33,7 @@ def resolve_device(name: str) -> str:
 
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
-        return next((device for device in ("cuda", "mps") if there[device]), "cpu")
+        return "cuda" if there["cuda"] else "cpu"  # mps has not been tried yet
     if not there.get(name, False):
         known = ", ".join(device for device, is_there in there.items() if is_there)
         raise UsageError(f'There is no device "{name}" here.', f"Use one of: auto, {known}.")

@@ -83,7 +83,11 @@ def open_corpus(data: str, vocab_size: int, folder: Path = CORPORA) -> Corpus:
         corpus = corpus_for(
             data, folder, vocab_size=vocab_size, progress=lambda n: bar.update(task, note=f"{n} stories")
         )
-    say(f"stories: {len(corpus.train)} to train on, {len(corpus.validation)} held out, in {corpus.folder}")
+    facts = corpus.facts
+    say(
+        f"stories: {len(corpus.train)} to train on, {len(corpus.validation)} held out, {facts['n_cut']} cut at "
+        f"{facts['context']} tokens, {facts['n_duplicates']} duplicates dropped, in {corpus.folder}"
+    )
     return corpus
 
 
@@ -131,7 +135,7 @@ def show_result(result: TrainResult, corpus: Corpus, as_json: bool) -> None:
     if result.val is None:
         if as_json:
             show_json(facts)
-        say(f"Stopped after step {result.steps}. Go on with the same command and --resume.")
+        say(f"Stopped after step {result.steps}. Go on with the same command (tslens train: and --resume).")
         raise typer.Exit(3)
     say("counting 4-grams, the yardstick ...")
     ngram = ngram_yardstick(corpus, result.run)
@@ -141,7 +145,7 @@ def show_result(result: TrainResult, corpus: Corpus, as_json: bool) -> None:
     show_table(
         ["<validation loss>", "nats per token", "bits per byte"],
         [
-            [result.run.path.parent.name, f"{result.val.loss_nats:.3f}", f"{result.val.bits_per_byte:.3f}"],
+            [result.run.label(), f"{result.val.loss_nats:.3f}", f"{result.val.bits_per_byte:.3f}"],
             ["4-gram (Kneser-Ney), same stories", f"{ngram.loss_nats:.3f}", f"{ngram.bits_per_byte:.3f}"],
         ],
     )

@@ -66,7 +66,7 @@ def load_checkpoint(path: Path, tokenizer: StoryTokenizer | None) -> TinyTransfo
     metadata, tensors = read_tensors(path)
     if "model" not in metadata:
         raise ModelError(f"{path} was not written by tslens.", "Give the folder it was exported to.")
-    if tokenizer is not None and metadata["tokenizer_sha256"] not in {"", tokenizer.sha256}:
+    if tokenizer is not None and metadata.get("tokenizer_sha256", "") not in {"", tokenizer.sha256}:
         raise ModelError(
             f"{path} was trained with another tokenizer than the tokenizer.json of its run.",
             "Put the checkpoint back into its own run folder.",

@@ -99,9 +99,8 @@ def _complete(
     new: list[list[int]] = [[] for _ in prompts]
     alive = torch.ones(len(prompts), dtype=torch.bool)
     for step in range(max_tokens):
-        chosen = _choose(
-            model.unembed(final), torch.from_numpy(draws[:, step]).to(device), temperature, top_k
-        )
+        logits = model.unembed(final).cpu()
+        chosen = _choose(logits, torch.from_numpy(draws[:, step]), temperature, top_k).to(device)
         for row in alive.nonzero().flatten().tolist():
             new[row].append(int(chosen[row]))
         full = (lengths + step >= n_ctx).cpu()

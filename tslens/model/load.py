@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from tslens.corpus.tokenizer import StoryTokenizer
 from tslens.errors import ModelError, TslensError
-from tslens.files import RunFolder, read_json
+from tslens.files import RunFolder
 from tslens.model.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ class ModelSource:
     @property
     def label(self) -> str:
         """A short name for tables and pages."""
-        return f"{self.run.path.parent.name}@{self.run.path.name}" if self.run else self.path.stem
+        return self.run.label() if self.run else self.path.stem
 
 
 def find_model(reference: str | Path, *, runs: Path = RUNS) -> ModelSource:
@@ -130,9 +132,7 @@ def open_model(source: ModelSource, *, device: str = "cpu") -> TinyTransformer:
         return import_huggingface(source.path).to(device)
     beside = source.run.tokenizer if source.run else source.path.with_name("tokenizer.json")
     tokenizer = StoryTokenizer.load(beside) if beside.exists() else None
-    return load_checkpoint(source.path, tokenizer).to(device)
-
-
-def run_seed(run: RunFolder) -> int:
-    """The seed a run was trained with."""
-    return int(read_json(run.config)["seed"])
+    model = load_checkpoint(source.path, tokenizer).to(device)
+    if source.run is not None and source.run.train_digests.exists():
+        model.train_digests = frozenset(np.load(source.run.train_digests, allow_pickle=False).tolist())
+    return model

@@ -97,7 +97,7 @@ def loss_per_target(
             )
             for i in range(0, len(final), CHUNK)
         ]
-        flat = torch.cat(parts).double().cpu().numpy()
+        flat = torch.cat(parts).cpu().double().numpy()
         for story, part in zip(index, np.split(flat, np.cumsum(lengths[index])[:-1]), strict=True):
             losses[story] = part
     return losses

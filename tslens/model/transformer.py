@@ -240,7 +240,8 @@ class Block(nn.Module):
 class TinyTransformer(HookedModel):
     """A GPT-Neo of the TinyStories paper that TransformerLens' tools take as it is.
 
-    ``state_dict()`` is a HookedTransformer state dict; ``cfg`` holds TransformerLens' fields. The weights are
+    ``train_digests``: hashes of the stories it was trained on, where its run is known. ``state_dict()`` is a
+    HookedTransformer state dict; ``cfg`` holds TransformerLens' fields. The weights are
     drawn from ``seed``: normal with deviation 0.02, projections into the residual stream divided by
     sqrt(2 x layers) (Radford et al. 2019).
     """
@@ -256,6 +257,7 @@ class TinyTransformer(HookedModel):
     ) -> None:
         super().__init__()
         self.spec, self.tokenizer = spec, tokenizer
+        self.train_digests: frozenset[int] = frozenset()
         self.cfg = bridge_config(spec, d_vocab, n_ctx)
         self.embed = Embed(d_vocab, spec.d_model)
         self.hook_embed = HookPoint()
@@ -342,7 +344,7 @@ class TinyTransformer(HookedModel):
     def attention_patterns(self, tokens: Int[Tensor, "story pos"]) -> Iterator[Pattern]:
         """The pattern of each layer in turn, nothing computed that none of them needs.
 
-        Fires no hooks: values, MLP and unembedding of the last layer never run.
+        For reading only: hooks are not run, and values, MLP and unembedding of the last layer never computed.
         """
         resid = self.embed_tokens(tokens)
         last = len(self.blocks) - 1

@@ -156,6 +156,8 @@ def choose_probes(names: Sequence[str | Probe] | None) -> list[Probe]:
     known = find_probes()
     chosen: list[Probe] = []
     for name in known.values() if names is None else names:
+        if name in chosen or known.get(str(name)) in chosen:
+            continue
         if isinstance(name, Probe):
             chosen.append(name)
         elif name in known:

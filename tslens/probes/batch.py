@@ -25,6 +25,7 @@ class TokenBatch:
     ``tokens``: ids. ``length``: positions that are real. ``word``: index of the word a token belongs to, -1
     for none; ``word_first``, ``word_last``: its first and last piece. ``sentence_end``: holds a closing mark.
     ``punctuation``: holds punctuation and no word. ``cluster``: what each row is resampled with, a 64-bit key.
+    ``n_cut``: stories that were longer than the context.
     """
 
     tokens: Int[np.ndarray, "row pos"]
@@ -35,6 +36,7 @@ class TokenBatch:
     sentence_end: Bool[np.ndarray, "row pos"]
     punctuation: Bool[np.ndarray, "row pos"]
     cluster: tuple[int, ...]
+    n_cut: int = 0
 
     @property
     def is_token(self) -> Bool[np.ndarray, "row pos"]:
@@ -65,35 +67,47 @@ def batch_of_stories(stories: Sequence[Story], tokenizer: StoryTokenizer, *, n_c
 
     Raises ProbeInputError for a story of fewer than two tokens.
     """
-    encoded = [tokenizer.encode_with_offsets(story.text) for story in stories]
-    for story, (ids, _) in zip(stories, encoded, strict=True):
-        if len(ids) < 2:
-            raise ProbeInputError(
-                f'The story "{story.text[:40]}" has {len(ids)} token; a probe needs two.',
-                "Leave such stories out.",
-            )
-    rows = [[tokenizer.eos_id, *ids[: n_ctx - 1]] for ids, _ in encoded]
-    batch = batch_of_tokens(rows, [story.digest for story in stories])
-    labels = {
-        name: np.zeros_like(batch.word_first)
-        for name in ("word_first", "word_last", "sentence_end", "punctuation")
-    }
+    return _labelled([_encode(story, tokenizer) for story in stories], tokenizer.eos_id, n_ctx)
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    story: Story
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+
+
+def _encode(story: Story, tokenizer: StoryTokenizer) -> _Encoded:
+    ids, offsets = tokenizer.encode_with_offsets(story.text)
+    if len(ids) < 2:
+        raise ProbeInputError(
+            f'The story "{story.text[:40]}" has {len(ids)} token; a probe needs two.',
+            "Leave such stories out.",
+        )
+    return _Encoded(story, ids, offsets)
+
+
+def _labelled(encoded: Sequence[_Encoded], eos_id: int, n_ctx: int) -> TokenBatch:
+    rows = [[eos_id, *one.ids[: n_ctx - 1]] for one in encoded]
+    batch = batch_of_tokens(rows, [one.story.digest for one in encoded])
+    names = ("word_first", "word_last", "sentence_end", "punctuation")
+    labels = {name: np.zeros_like(batch.word_first) for name in names}
     word = np.full_like(batch.word, -1)
-    for row, (story, (ids, offsets)) in enumerate(zip(stories, encoded, strict=True)):
-        found, n = label_tokens(story.text, offsets), min(len(ids), n_ctx - 1)
+    for row, one in enumerate(encoded):
+        found, n = label_tokens(one.story.text, one.offsets), min(len(one.ids), n_ctx - 1)
         word[row, 1 : n + 1] = found.word[:n]
         for name, array in labels.items():
             array[row, 1 : n + 1] = getattr(found, name)[:n]
-    return TokenBatch(batch.tokens, batch.length, word, **labels, cluster=batch.cluster)
+    n_cut = sum(len(one.ids) >= n_ctx for one in encoded)
+    return TokenBatch(batch.tokens, batch.length, word, **labels, cluster=batch.cluster, n_cut=n_cut)
 
 
 def story_batches(
     stories: Iterable[Story], tokenizer: StoryTokenizer, *, n_ctx: int, batch_tokens: int
 ) -> Iterator[TokenBatch]:
-    """Batches of about ``batch_tokens`` padded tokens, stories of like length together; streams."""
+    """Batches of at most ``batch_tokens`` padded tokens (or one story), stories of like length together; streams."""
     source = iter(stories)
-    while group := list(islice(source, GROUP_STORIES)):
-        lengths = np.array([len(story.text) for story in group])
-        characters = batch_tokens * max(1.0, lengths.mean() / max(1, len(tokenizer.encode(group[0].text))))
-        for index in cut_by_length(lengths, max(1, int(characters))):
-            yield batch_of_stories([group[i] for i in index], tokenizer, n_ctx=n_ctx)
+    while group := [_encode(story, tokenizer) for story in islice(source, GROUP_STORIES)]:
+        lengths = np.array([min(len(one.ids) + 1, n_ctx) for one in group])
+        for index in cut_by_length(lengths, batch_tokens):
+            yield _labelled([group[i] for i in index], tokenizer.eos_id, n_ctx)

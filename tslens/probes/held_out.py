@@ -2,68 +2,55 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import islice
-
-import numpy as np
+from collections.abc import Iterator
+from itertools import chain, islice
 
 from tslens.corpus.stories import describe_source, is_validation, read_stories
 from tslens.errors import DataError, ModelError
-from tslens.files import RunFolder
 from tslens.model.loss import LossReport, evaluate, loss_per_target
 from tslens.model.transformer import TinyTransformer
 from tslens.types import Story
 
 AUTHOR_STORIES = 40  # read for each story that is wanted: 5% are of the validation side
-LOSS_STORIES = 200
+FIRST_STORIES = 200  # held in memory: the model's loss is read on them, pages show some
 
 
-@dataclass(frozen=True)
 class HeldOut:
-    """Stories to measure a model on. ``n_excluded``: training stories that were left out before."""
+    """The first ``n_stories`` of a source that a model was not trained on, as a stream that is read once.
 
-    source: str
-    sha256: str
-    stories: list[Story]
-    n_excluded: int
-
-
-def held_out_stories(run: RunFolder | None, source: str | None, n_stories: int) -> HeldOut:
-    """The first stories of a source that the run was not trained on.
-
-    Without a source: the validation side of the offline author. Raises DataError if none are left.
+    ``source``, ``sha256``: what they are of; without a source, the validation side of the offline author.
+    ``first``: up to 200 of them. ``n_excluded``: training stories left out so far. Raises DataError if none is left.
     """
-    excluded = training_digests(run)
-    asked = source or f"author:{n_stories * AUTHOR_STORIES}"
-    stories: list[Story] = []
-    n_excluded = 0
-    for story in read_stories(asked):
-        if story.digest in excluded:
-            n_excluded += 1
-        elif source is not None or is_validation(story):
-            stories.append(story)
-        if len(stories) == n_stories:
-            break
-    if not stories:
-        raise DataError(
-            f"All {n_excluded} stories of {asked} are training stories of this model.", "Give other stories."
-        )
-    return HeldOut(*describe_source(asked), stories, n_excluded)
 
+    def __init__(self, model: TinyTransformer, source: str | None, n_stories: int) -> None:
+        asked = source or f"author:{n_stories * AUTHOR_STORIES}"
+        self.n_excluded = 0
+        self._stories = islice(self._kept(asked, model.train_digests, own=source is None), n_stories)
+        self.first = list(islice(self._stories, FIRST_STORIES))
+        if not self.first:
+            raise DataError(
+                f"All {self.n_excluded} stories of {asked} are training stories of this model.",
+                "Give other stories.",
+            )
+        self.source, self.sha256 = describe_source(asked)
 
-def training_digests(run: RunFolder | None) -> frozenset[int]:
-    """Digests of the stories a run was trained on; none without a run."""
-    if run is None or not run.train_digests.exists():
-        return frozenset()
-    return frozenset(np.load(run.train_digests, allow_pickle=False).tolist())
+    def _kept(self, source: str, exclude: frozenset[int], *, own: bool) -> Iterator[Story]:
+        for story in read_stories(source):
+            if story.digest in exclude:
+                self.n_excluded += 1
+            elif not own or is_validation(story):
+                yield story
+
+    def __iter__(self) -> Iterator[Story]:
+        return chain(self.first, self._stories)
 
 
 def loss_on(model: TinyTransformer, stories: list[Story]) -> LossReport:
-    """Loss of the model on the first 200 of the stories. Raises ModelError without a tokenizer."""
+    """Loss of the model on stories. Raises ModelError without a tokenizer."""
     tokenizer = model.tokenizer
     if tokenizer is None:
         raise ModelError(
             "This model has no tokenizer, so it cannot read stories.", "Put a tokenizer.json beside it."
         )
-    encoded = (tokenizer.encode_story(s.text, context=model.cfg.n_ctx) for s in islice(stories, LOSS_STORIES))
+    encoded = (tokenizer.encode_story(story.text, context=model.cfg.n_ctx) for story in stories)
     return evaluate(lambda group: loss_per_target(model, group), encoded, tokenizer.n_bytes)

@@ -46,10 +46,6 @@ class Pairs:
         theirs = (other.cluster, other.row, other.query, other.key, other.weight)
         return Pairs(*(np.concatenate(both) for both in zip(mine, theirs, strict=True)))
 
-    def times(self, factor: float) -> Pairs:
-        """The same pairs, weights multiplied."""
-        return Pairs(self.cluster, self.row, self.query, self.key, self.weight * factor)
-
     def sums(self, per_pair: Float[np.ndarray, " pair"], n_clusters: int) -> Float[np.ndarray, " cluster"]:
         """Sum over each story's pairs of weight times a number."""
         return np.bincount(self.cluster, weights=self.weight * per_pair, minlength=n_clusters)

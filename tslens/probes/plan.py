@@ -110,9 +110,9 @@ class _Builder:
             self.measures.append((name, {value: 1.0}, null.number))
 
     def present(self) -> np.ndarray:
-        """[cluster measure]: every pair set of the measure has a pair in the story."""
+        """[cluster measure]: every pair set of the measure has a pair in the story; "mul" counts none as 0."""
         has = np.stack([np.bincount(s.cluster, minlength=self.n_clusters) > 0 for s in self.sets], axis=1)
-        return np.stack([has[:, list(parts)].all(1) for _, parts, _ in self.measures], axis=1)
+        return np.stack([has[:, list(p)].all(1) | (m.kind == "mul") for m, p, _ in self.measures], axis=1)
 
 
 def make_plan(batch: TokenBatch, probes: Sequence[Probe], calibration: Calibration) -> Plan:

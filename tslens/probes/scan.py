@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tslens.corpus.stories import normalise
 from tslens.errors import ModelError, ProbeInputError
 from tslens.model.transformer import TinyTransformer
 from tslens.probes.base import Calibration, Probe, choose_probes
@@ -43,6 +44,7 @@ class Stream:
     measures: tuple[Measure, ...]
     model: BootstrapSums
     twins: BootstrapSums
+    n_cut: int = 0
 
 
 @torch.inference_mode()
@@ -52,12 +54,13 @@ def score_heads(
     *,
     seed: int,
     probes: Sequence[str | Probe] | None = None,
-    exclude: Collection[int] = frozenset(),
+    exclude: Collection[int] | None = None,
     progress: Callable[[int], None] = lambda n_stories: None,
 ) -> HeadsReport:
     """Score every attention head by every probe on stories, with intervals, nulls and statuses.
 
-    ``stories``: read once; those whose digest is in ``exclude`` (training stories) are left out and counted.
+    ``stories``: read once; those whose digest is in ``exclude`` are left out and counted: by default the stories
+    that the model was trained on, where its run is known.
     ``probes``: names or objects, all of the package if None. ``seed``: of resampling, twins and random tokens.
     ``progress`` is called with the number of stories done.
     Raises ProbeInputError if no story is left, or if one is too short.
@@ -68,7 +71,11 @@ def score_heads(
         )
     chosen = choose_probes(probes)
     twins = list(random_twins(model, seed=seed).values())
-    source = _Source(stories, exclude)
+    if any(model.list_hooks()):
+        raise ModelError(
+            "The model has hooks, which a scan does not run.", "Remove them with model.reset_hooks()."
+        )
+    source = _Source(stories, model.train_digests if exclude is None else exclude)
     n_ctx, tokenizer = model.cfg.n_ctx, model.tokenizer
     batches = story_batches(source, tokenizer, n_ctx=n_ctx, batch_tokens=BATCH_TOKENS)
     first, n_first = [], 0
@@ -113,7 +120,7 @@ class _Source:
 
     def __iter__(self) -> Iterator[Story]:
         for item in self.stories:
-            story = Story(item) if isinstance(item, str) else item
+            story = Story(normalise(item)) if isinstance(item, str) else item
             if story.digest in self.exclude:
                 self.n_excluded += 1
             else:
@@ -157,6 +164,7 @@ def _run(
         read = torch.cat([read_all(twin, values) for twin in twins], dim=-1)
         stream.twins.add(read, values.present, weights, half)
         n_done += len(plan.cluster)
+        stream.n_cut += batch.n_cut
         progress(n_done)
     assert stream is not None  # both kinds of batches are never empty
     return stream

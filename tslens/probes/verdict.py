@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from tslens.probes.scan import Stream
 
 TWINS = "twins"
+MIN_MEASURED = 2  # stories of every null, or a row is no candidate
 ONE_SIDED = 1.645  # normal quantile of the 95% lower end on a half
 _RANK = {"role": 3, "candidate": 2, "unclear": 1, "no": 0}
 
@@ -42,15 +43,19 @@ class HeadsReport:
     """Scores of all heads of a model; shows as a table in a notebook.
 
     ``n_excluded``: training stories that were left out. ``critical``: the c of the corrected intervals.
-    ``distance_profiles``: [distance] mean attention per head. ``probes``: description of each probe.
+    ``n_cut``: stories longer than the context. ``counts_at_floors``: heads that would be candidates at ``half`` the
+    floor, the ``floor``, and ``double``. ``distance_profiles``: [distance] mean attention per head.
+    ``probes``: description of each probe.
     """
 
     scores: tuple[HeadScore, ...]
     n_stories: int
     n_excluded: int
+    n_cut: int
     seed: int
     critical: float
     floor: float
+    counts_at_floors: Mapping[str, int]
     probes: Mapping[str, str]
     distance_profiles: Mapping[HeadId, np.ndarray]
 
@@ -61,14 +66,6 @@ class HeadsReport:
     def best_first(self) -> list[HeadScore]:
         """Rows by status, then by excess."""
         return sorted(self.scores, key=lambda s: (-_RANK[s.status], -s.excess, s.head, s.probe, s.position))
-
-    def counts_at_floors(self) -> dict[str, int]:
-        """Heads with a row whose ``excess_low`` reaches half the floor, the floor, and double."""
-        factors = {"half": 0.5, "floor": 1.0, "double": 2.0}
-        return {
-            name: len({s.head for s in self.scores if s.excess_low >= factor * self.floor})
-            for name, factor in factors.items()
-        }
 
     def to_pandas(self) -> pd.DataFrame:
         """One row per head, probe and position."""
@@ -94,10 +91,26 @@ class _Row:
     everywhere: int | None
     mul: int | None
     nulls: Mapping[str, int]
+    n_least: int  # stories of the value, or of the null that has fewest
     contrast: np.ndarray  # [replicate, null, head]
     se: np.ndarray  # [null, head]
     halves: np.ndarray  # [half, null, head]
     halves_se: np.ndarray  # [half, null, head]
+
+    def lows(self, critical: float) -> np.ndarray:
+        """[head] corrected lower end of the excess."""
+        low: np.ndarray = (self.contrast[0] - critical * self.se).min(0)
+        return low
+
+    def support(self, critical: float) -> np.ndarray:
+        """[head] what the floor is held against: the least of the lower ends, corrected on all stories, on either half.
+
+        Minus infinity where a null of the family was measured on fewer than two stories: then nothing is shown.
+        """
+        if self.n_least < MIN_MEASURED:
+            return np.full(self.contrast.shape[2], -np.inf)
+        halves = (self.halves - ONE_SIDED * self.halves_se).min((0, 1))
+        return np.nan_to_num(np.minimum(self.lows(critical), halves), nan=-np.inf)
 
 
 def judge(
@@ -117,10 +130,11 @@ def judge(
         rows += _rows(probes, stream, index, whole)
     if not rows:
         raise ProbeInputError("No story has a query for these probes.", "Give longer stories, or more.")
-    few = min(int(means[row.stream][0].n[row.value]) for row in rows)
-    if few < MIN_CLUSTERS:
+    few = min((row.n_least, row.probe.name) for row in rows)
+    if few[0] < MIN_CLUSTERS:
         warnings.warn(
-            f"A probe has queries in only {few} stories; below {MIN_CLUSTERS} its intervals are too narrow.",
+            f"{few[1]} or one of its nulls has queries in only {few[0]} stories; below {MIN_CLUSTERS} intervals are "
+            "too narrow, and without two stories no null can be refused.",
             stacklevel=3,
         )
     deviations = [scaled_deviations(row.contrast[1:], row.contrast[0], row.se) for row in rows]
@@ -138,9 +152,16 @@ def judge(
         scores=tuple(scores),
         n_stories=n_stories,
         n_excluded=n_excluded,
+        n_cut=sum(stream.n_cut for stream in streams),
         seed=seed,
         critical=critical,
         floor=max(probe.floor for probe in probes),
+        counts_at_floors={
+            name: int(
+                np.any([row.support(critical) >= factor * row.probe.floor for row in rows], axis=0).sum()
+            )
+            for name, factor in (("half", 0.5), ("floor", 1.0), ("double", 2.0))
+        },
         probes={probe.name: probe.description for probe in probes},
         distance_profiles=distance_profiles,
     )
@@ -163,7 +184,8 @@ def _rows(probes: Sequence[Probe], stream: Stream, index: int, whole: Means) -> 
             if (m.probe, m.position) == (value.probe, value.position)
         ]
         column = {m.kind: i for i, m in same if m.kind != "null"}
-        nulls = {m.null: i for i, m in same if m.kind == "null" and whole.n[i] > 0}
+        all_nulls = {m.null: i for i, m in same if m.kind == "null"}
+        nulls = {name: i for name, i in all_nulls.items() if whole.n[i] > 0}
         if whole.n[column["value"]] == 0:
             continue
         (contrast, se), *halves = (
@@ -178,6 +200,7 @@ def _rows(probes: Sequence[Probe], stream: Stream, index: int, whole: Means) -> 
                 everywhere=column.get("all"),
                 mul=column.get("mul"),
                 nulls=nulls,
+                n_least=int(min(whole.n[i] for i in (column["value"], *all_nulls.values()))),
                 contrast=contrast,
                 se=se,
                 halves=np.stack([half[0][0] for half in halves]),
@@ -212,12 +235,11 @@ def _score(
     value = float(whole.mean[0, row.value, i])
     names = [*row.nulls, TWINS]
     with np.errstate(divide="ignore", invalid="ignore"):
-        t = np.where(se > 0, contrast / se, np.sign(contrast) * np.inf)
+        t = np.where(se > 0, contrast / se, np.where(contrast > 0, np.inf, -np.inf))
     p = max(float((1 + (largest >= one).sum()) / (1 + len(largest))) for one in t)
-    excess_low = float((contrast - critical * se).min())
+    excess_low = float(row.lows(critical)[i])
     halves = row.halves[:, :, i].min(1)
-    confirmed = bool((row.halves[:, :, i] - ONE_SIDED * row.halves_se[:, :, i]).min() >= row.probe.floor)
-    if excess_low >= row.probe.floor and confirmed:
+    if row.support(critical)[i] >= row.probe.floor:
         status: Status = "candidate"
     else:
         status = "unclear" if excess_low > 0 else "no"

@@ -149,8 +149,8 @@ class _Training:
         write_json(self.run.config, self._config())
 
     def _finish(self) -> LossReport:
-        self._checkpoint()
         val = self._evaluate(FINAL_STORIES)
+        self._checkpoint()
         samples = generate(self.model.eval(), [SAMPLE_PROMPT], samples=3, seed=self.config.seed)
         rows = [{"prompt": s.prompt, "completion": s.completion, "sample": s.sample} for s in samples]
         header = {"model": self.config.model, "seed": self.config.seed, "step": self.counters.step}
@@ -161,12 +161,13 @@ class _Training:
         return val
 
     def _write_provenance(self) -> None:
+        kept = read_json(self.run.provenance) if self.run.provenance.exists() else {}
         record = provenance(
-            command=self.command,
+            command=kept.get("command", self.command),
             seed=self.config.seed,
             data=self.corpus.source,
             data_sha256=self.corpus.source_sha256,
-            started=self.started,
+            started=kept.get("started", self.started),
             seconds=self.counters.seconds,
         )
         write_json(self.run.provenance, record.to_json())
@@ -196,22 +197,24 @@ class _Training:
             losses.append(self._step(index, schedule(self.config, fraction)))
             clock.tick()
             if _is_checkpoint_step(counters.step):
+                self._check_finite(float(losses[-1]))
                 self._checkpoint()
             if counters.step % LOG_STEPS == 0:
                 speed = (counters.n_tokens - logged_tokens) / max(1e-9, counters.seconds - logged_seconds)
                 mean = float(torch.stack(losses).mean())
-                self._check_finite(mean)
                 rate = self.config.learning_rate * schedule(self.config, fraction)
                 self._log("train", mean, None, rate, speed)
                 losses, logged_tokens, logged_seconds = [], counters.n_tokens, counters.seconds
                 self.report(TrainProgress(counters.step, self._fraction(), mean, speed, val))
-            if int(self._fraction() * N_EVALUATIONS) > evaluations:
+            if int(self._fraction() * N_EVALUATIONS) > evaluations and self._fraction() < 1:
                 evaluations = int(self._fraction() * N_EVALUATIONS)
                 val = self._evaluate(QUICK_STORIES)
             clock.tick()
             if counters.seconds - saved_at >= STATE_SECONDS:
+                self._check_finite(float(losses[-1]) if losses else 0.0)
                 self._save_state()
                 saved_at = counters.seconds
+        self._check_finite(float(losses[-1]) if losses else 0.0)
         self._save_state()
 
     def _step(self, index: np.ndarray, share: float) -> torch.Tensor:
@@ -253,6 +256,7 @@ class _Training:
         self.model.eval()
         stories = islice(self.corpus.validation, n_stories)
         report = evaluate(lambda s: loss_per_target(self.model, s), stories, self.tokenizer.n_bytes)
+        self._check_finite(report.loss_nats)
         self._log("validation", report.loss_nats, report.bits_per_byte, None, None)
         return report
 
