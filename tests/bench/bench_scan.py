@@ -38,7 +38,7 @@ from tslens.probes.plan import Plan, make_plan
 from tslens.probes.scan import calibrate, read_all, second_half
 from tslens.stats import BootstrapSums, poisson_weights
 
-SIZES = (1024, 4096)  # padded tokens a batch
+SIZES = (768, 1536, 4096)  # padded tokens a batch
 
 
 def main() -> None:

@@ -24,7 +24,11 @@ def greedy_without_cache(model, prompt, n):
 def test_the_cache_changes_nothing(tiny_model):
     """Prompts of different lengths in one batch, one of them past the window of 256 tokens."""
     long = "Tom found a kite in the park. " * 60
-    prompts = ["Once", "Then they wanted", tiny_model.tokenizer.decode(tiny_model.tokenizer.encode(long)[:400])]
+    prompts = [
+        "Once",
+        "Then they wanted",
+        tiny_model.tokenizer.decode(tiny_model.tokenizer.encode(long)[:400]),
+    ]
     assert 256 < len(tiny_model.tokenizer.encode(prompts[-1])) < 480
     found = generate(tiny_model, prompts, max_tokens=20, temperature=0, seed=0)
     for prompt, completion in zip(prompts, found, strict=True):

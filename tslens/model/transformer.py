@@ -354,7 +354,7 @@ class TinyTransformer(HookedModel):
             pattern = block.attn.scores(q, k).softmax(-1)
             yield pattern
             if layer < last:
-                z = einsum(pattern, v[0], "s h q k, s k h e -> s q h e")
+                z = rearrange(pattern @ rearrange(v[0], "s k h e -> s h k e"), "s h q e -> s q h e")
                 resid = block.after_attention(resid, block.attn.write(z))
 
 

@@ -47,13 +47,13 @@ class Row:
     """One measure of a probe at one position.
 
     ``value_all``: for relations, the measure over all queries, the most frequent offset included.
-    ``mul``: pairs of weight 1 whose mass over all attention is TransformerLens' score; None where it has none.
+    ``has_mul``: TransformerLens has this detection pattern: its score is the mass on the same pairs over all attention.
     """
 
     position: Position
     value: Pairs
     nulls: Mapping[str, Null]
-    mul: Pairs | None = None
+    has_mul: bool = False
     value_all: Pairs | None = None
 
 

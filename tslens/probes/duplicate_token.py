@@ -9,7 +9,7 @@ import numpy as np
 
 from tslens.probes.base import Calibration, Null, Probe, Row
 from tslens.probes.batch import TokenBatch
-from tslens.probes.pairs import averaged, counted, distance_profile, matched_difference
+from tslens.probes.pairs import averaged, distance_profile, matched_difference
 
 
 class DuplicateToken(Probe):
@@ -25,7 +25,7 @@ class DuplicateToken(Probe):
     served = "predictions after a repeated token"
 
     def rows(self, batch: TokenBatch, calibration: Calibration) -> list[Row]:
-        """One row; ``mul`` counts the same pairs."""
+        """One row."""
         is_query, tokens = batch.is_query, batch.tokens
         before = np.tri(tokens.shape[1], k=-1, dtype=bool)
         earlier = is_query[:, :, None] & is_query[:, None, :] & before
@@ -38,7 +38,7 @@ class DuplicateToken(Probe):
             "distance": Null(pairs=distance_profile(value, batch, by_position=False)),
             "frequency": Null(difference=matched_difference(value, batch, like)),
         }
-        return [Row("word", value, nulls, mul=counted(row, query, key))]
+        return [Row("word", value, nulls, has_mul=True)]
 
 
 PROBE = DuplicateToken()

@@ -11,7 +11,7 @@ import numpy as np
 
 from tslens.probes.base import Calibration, Null, Probe, Row
 from tslens.probes.batch import TokenBatch, batch_of_tokens
-from tslens.probes.pairs import Pairs, averaged, counted
+from tslens.probes.pairs import Pairs, averaged
 
 N_SEQUENCES = 64
 SHORTEST, LONGEST = 20, 100  # of one copy; drawn per sequence, so that no fixed offset can serve all
@@ -67,7 +67,7 @@ class Induction(Probe):
         share = (value.weight / np.maximum(allowed.sum(1), 1))[at]
         near = Pairs(row[at], row[at], query[at], near_key[at, which], share)
         nulls = {"distance": Null(pairs=unrepeated), "frequency": Null(pairs=near)}
-        return [Row("word", value, nulls, mul=counted(row, query, key))]
+        return [Row("word", value, nulls, has_mul=True)]
 
 
 PROBE = Induction()

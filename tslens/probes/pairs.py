@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 
 from tslens.probes.batch import TokenBatch
 
-PROFILE_QUERIES = 16  # queries that stand for a distance in a distance profile
+PROFILE_QUERIES = 8  # queries that stand for a distance in a distance profile
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,6 @@ def averaged(row: np.ndarray, query: np.ndarray, key: np.ndarray) -> Pairs:
     return Pairs(row, row, query, key, 1.0 / np.bincount(ids, minlength=row.max() + 1)[row])
 
 
-def counted(row: np.ndarray, query: np.ndarray, key: np.ndarray) -> Pairs:
-    """Pairs of weight 1: over the number of positions, TransformerLens' "mul" score."""
-    return Pairs(row, row, query, key, np.ones(len(row)))
-
-
 def octave(distance: np.ndarray) -> np.ndarray:
     """Bin of like distance: 1, 2-3, 4-7, 8-15, ..."""
     return np.frexp(np.maximum(distance, 1))[1] - 1
@@ -80,7 +75,7 @@ def uniform(pairs: Pairs, n_clusters: int, window: int | None) -> Float[np.ndarr
 def distance_profile(pairs: Pairs, batch: TokenBatch, *, by_position: bool) -> Pairs:
     """The same measure of the head's own distance profile in the same story.
 
-    A pair at distance d is replaced by up to 16 evenly spaced queries of its story at the same distance
+    A pair at distance d is replaced by up to 8 evenly spaced queries of its story at the same distance
     (``by_position``: whose position is in the same octave as the query's).
     """
     first = np.maximum(pairs.distance, 1)

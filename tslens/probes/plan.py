@@ -41,7 +41,8 @@ class Plan:
 
     ``tokens``: model input. ``cluster``: 64-bit keys. ``row``, ``query``, ``key``, ``weight``: all pairs, sorted by
     ``segment`` = cluster x pair set. ``combine``: pair sets to measures. ``number``: subtracted, for full layers and
-    layers with a window. ``present``: whether the story has a query. ``measures``: names of the columns.
+    layers with a window. ``factor``: of each measure, 1 but for "mul": queries of the story over its positions.
+    ``present``: whether the story has a query. ``measures``: names of the columns.
     """
 
     tokens: Int[Tensor, "row pos"]
@@ -53,6 +54,7 @@ class Plan:
     segment_sizes: Int[Tensor, " segment"]
     combine: Float[Tensor, "measure pair_set"]
     number: tuple[Float[Tensor, "cluster measure"], Float[Tensor, "cluster measure"]]
+    factor: Float[Tensor, "cluster measure"]
     present: Bool[Tensor, "cluster measure"]
     measures: tuple[Measure, ...]
 
@@ -63,7 +65,8 @@ class Plan:
         mass = pattern[self.row, :, self.query, self.key] * self.weight[:, None]
         sums = torch.segment_reduce(mass, "sum", lengths=self.segment_sizes, axis=0, unsafe=True)
         by_set = sums.view(len(self.cluster), self.combine.shape[1], -1)
-        return torch.einsum("mc,kch->kmh", self.combine, by_set) - self.number[int(local)][:, :, None]
+        measured = self.combine @ by_set * self.factor[:, :, None]
+        return measured - self.number[int(local)][:, :, None]
 
     def values_only(self) -> Plan:
         """The plan of the values alone, for random twins."""
@@ -82,6 +85,7 @@ class Plan:
             self.segment_sizes.view(-1, n_sets)[:, sets].flatten(),
             self.combine[kept][:, sets],
             (self.number[0][:, kept], self.number[1][:, kept]),
+            self.factor[:, kept],
             self.present[:, kept],
             tuple(self.measures[i] for i in kept),
         )
@@ -126,13 +130,8 @@ def make_plan(batch: TokenBatch, probes: Sequence[Probe], calibration: Calibrati
             if row.value_all is not None:
                 name = Measure(probe.name, row.position, "all")
                 build.measures.append((name, {build.add_set(row.value_all): 1.0}, None))
-            if row.mul is not None:
-                share = Pairs(
-                    row.mul.cluster, row.mul.row, row.mul.query, row.mul.key, 1.0 / batch.length[row.mul.row]
-                )
-                build.measures.append(
-                    (Measure(probe.name, row.position, "mul"), {build.add_set(share): 1.0}, None)
-                )
+            if row.has_mul:
+                build.measures.append((Measure(probe.name, row.position, "mul"), {value: 1.0}, None))
             for null_name, null in row.nulls.items():
                 build.add_null(Measure(probe.name, row.position, "null", null_name), value, null)
     return _compile(batch, clusters, build)
@@ -153,6 +152,10 @@ def _compile(batch: TokenBatch, clusters: tuple[int, ...], build: _Builder) -> P
             combine[column, pair_set] = sign
         if numbers is not None:
             number[0, :, column], number[1, :, column] = numbers
+    factor = np.ones((len(clusters), n_measures), dtype=np.float32)
+    for column, (measure, parts, _) in enumerate(build.measures):
+        if measure.kind == "mul":
+            factor[:, column] = _queries_over_positions(build.sets[next(iter(parts))], batch, len(clusters))
     row, query, key = (torch.from_numpy(array) for array in joined[:3])
     return Plan(
         tokens=torch.from_numpy(batch.tokens),
@@ -164,6 +167,13 @@ def _compile(batch: TokenBatch, clusters: tuple[int, ...], build: _Builder) -> P
         segment_sizes=torch.from_numpy(np.bincount(segment, minlength=len(clusters) * n_sets)),
         combine=torch.from_numpy(combine),
         number=(torch.from_numpy(number[0]), torch.from_numpy(number[1])),
+        factor=torch.from_numpy(factor),
         present=torch.from_numpy(build.present()),
         measures=tuple(measure for measure, _, _ in build.measures),
     )
+
+
+def _queries_over_positions(pairs: Pairs, batch: TokenBatch, n_clusters: int) -> np.ndarray:
+    """Turns the mean over a story's queries into the share of all its attention, one unit a position."""
+    asked = np.unique(np.stack([pairs.cluster, pairs.row, pairs.query]), axis=1)
+    return np.bincount(asked[0], weights=1.0 / batch.length[asked[1]], minlength=n_clusters)

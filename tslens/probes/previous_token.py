@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tslens.probes.base import Calibration, Probe, Row, uniform_null
 from tslens.probes.batch import TokenBatch
-from tslens.probes.pairs import averaged, counted
+from tslens.probes.pairs import averaged
 
 
 class PreviousToken(Probe):
@@ -20,12 +20,10 @@ class PreviousToken(Probe):
     basis = "positional"
 
     def rows(self, batch: TokenBatch, calibration: Calibration) -> list[Row]:
-        """One row; ``mul`` counts the same pairs."""
+        """One row."""
         row, query = batch.is_query.nonzero()
         value = averaged(row, query, query - 1)
-        return [
-            Row("word", value, {"uniform": uniform_null(value, batch)}, mul=counted(row, query, query - 1))
-        ]
+        return [Row("word", value, {"uniform": uniform_null(value, batch)}, has_mul=True)]
 
 
 PROBE = PreviousToken()
