@@ -2,8 +2,8 @@
 
 For each model: tokens per second of (1) tslens, (2) ``TransformerBridge.run_with_cache`` with a names filter on the
 patterns, (3) the same with ``stop_at_layer``, which leaves the unembedding out. The weights are the same, random;
-tokens are read in rounds of all three in turn, and the ratio is the median over rounds. Batches of either size are
-tried, and each side is given its better one.
+stories are read in rounds of all three in turn, and the ratio is the median over rounds. A line for each size of
+batch, the same for all; the line "best" gives each side its own best size.
 
     python tests/bench/bench_scan.py [--models l1_h256 l4_h128] [--stories 100] [--rounds 5]
 """
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def bench_model(name: str, tokenizer: StoryTokenizer, stories: list, rounds: int) -> None:
-    """One line of the table."""
+    """The lines of one model."""
     from transformer_lens.model_bridge import TransformerBridge
 
     model = TinyTransformer(
@@ -101,19 +101,22 @@ def bench_model(name: str, tokenizer: StoryTokenizer, stories: list, rounds: int
         for _ in range(rounds + 1):
             for side, read in sides.items():
                 speeds[side].append(n_tokens / scan(read, plans, model))
+        speeds = {side: found[1:] for side, found in speeds.items()}  # the first round warms up
+        show(name, f"{size}", speeds)
         for side, found in speeds.items():
-            found = found[1:]  # the first round warms up
             if statistics.median(found) > statistics.median(best.get(side, [0.0])):
                 best[side] = found
-    ratios = {
-        side: [a / b for a, b in zip(best["tslens"], best[side], strict=True)] for side in ("bridge", "stop")
-    }
-    middle = {side: statistics.median(found) for side, found in best.items()}
-    low, high = min(ratios["bridge"]), max(ratios["bridge"])
+    show(name, "best", best)
+
+
+def show(name: str, size: str, speeds: dict[str, list[float]]) -> None:
+    """One line: medians, and the ratio of each round."""
+    ratios = {side: [a / b for a, b in zip(speeds["tslens"], speeds[side], strict=True)] for side in speeds}
+    middle = {side: statistics.median(found) for side, found in speeds.items()}
+    spread = f"({min(ratios['bridge']):.1f}-{max(ratios['bridge']):.1f})"
     print(
-        f"{name:10} {middle['tslens']:9,.0f} {middle['bridge']:9,.0f} {middle['stop']:9,.0f} "
-        f"{statistics.median(ratios['bridge']):7.1f} {f'({low:.1f}-{high:.1f})':>13} "
-        f"{statistics.median(ratios['stop']):15.1f}",
+        f"{name:8} {size:>6} {middle['tslens']:9,.0f} {middle['bridge']:9,.0f} {middle['stop']:9,.0f} "
+        f"{statistics.median(ratios['bridge']):7.1f} {spread:>13} {statistics.median(ratios['stop']):15.1f}",
         flush=True,
     )
 
@@ -128,6 +131,7 @@ def scan(read, plans: list[Plan], model: TinyTransformer) -> float:
         weights = torch.from_numpy(poisson_weights(0, plan.cluster))
         half = torch.tensor([second_half(key) for key in plan.cluster])
         sums.add(read(plan), plan.present, weights, half)
+    sums.flush()
     return time.perf_counter() - start
 
 

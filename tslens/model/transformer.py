@@ -341,6 +341,7 @@ class TinyTransformer(HookedModel):
         loss = loss if loss_per_token else loss.mean()
         return loss if return_type == "loss" else (logits, loss)
 
+    @torch.no_grad()
     def attention_patterns(self, tokens: Int[Tensor, "story pos"]) -> Iterator[Pattern]:
         """The pattern of each layer in turn, nothing computed that none of them needs.
 
@@ -351,7 +352,8 @@ class TinyTransformer(HookedModel):
         for layer, block in enumerate(self.blocks):
             normalized = block.ln1(resid)
             q, k, *v = block.attn.project(normalized, "QK" if layer == last else "QKV")
-            pattern = block.attn.scores(q, k).softmax(-1)
+            scores = block.attn.scores(q, k)
+            pattern = torch.softmax(scores, -1, out=scores)
             yield pattern
             if layer < last:
                 z = rearrange(pattern @ rearrange(v[0], "s k h e -> s h k e"), "s h q e -> s q h e")

@@ -125,7 +125,7 @@ def matched_difference(
     return kept + Pairs(row, row, query, key, -weight)
 
 
-def shifted(pairs: Pairs, batch: TokenBatch, *, n_shifts: int = 4) -> Pairs:
+def shifted(pairs: Pairs, batch: TokenBatch, *, n_shifts: int = 2) -> Pairs:
     """Mass on the same pairs after the labels are shifted circularly within the story; wrapped pairs are dropped.
 
     Shifts are drawn per story from its cluster key, at least 3 tokens either way, and averaged over. Stories of fewer

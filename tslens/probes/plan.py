@@ -8,8 +8,10 @@ gathered at once from the pattern, summed per story and pair set, and combined:
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -62,11 +64,19 @@ class Plan:
         self, pattern: Float[Tensor, "row head query_pos key_pos"], *, local: bool
     ) -> Float[Tensor, "cluster measure head"]:
         """All measures of one layer's pattern, which is not modified."""
-        mass = pattern[self.row, :, self.query, self.key] * self.weight[:, None]
-        sums = torch.segment_reduce(mass, "sum", lengths=self.segment_sizes, axis=0, unsafe=True)
+        sums = self._summing @ pattern[self.row, :, self.query, self.key]
         by_set = sums.view(len(self.cluster), self.combine.shape[1], -1)
         measured = self.combine @ by_set * self.factor[:, :, None]
         return measured - self.number[int(local)][:, :, None]
+
+    @cached_property
+    def _summing(self) -> Tensor:
+        """Sparse [segment pair]: the weighted sum over each segment's pairs as one product."""
+        starts = torch.cat([self.segment_sizes.new_zeros(1), self.segment_sizes.cumsum(0)])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # PyTorch calls the sparse layout beta
+            size = (len(self.segment_sizes), len(self.weight))
+            return torch.sparse_csr_tensor(starts, torch.arange(len(self.weight)), self.weight, size)
 
     def values_only(self) -> Plan:
         """The plan of the values alone, for random twins."""
