@@ -3,7 +3,7 @@
 A row is one story, so that attention never crosses stories and positions restart with each, with no mask. To
 waste no work on padding, stories are shuffled, taken in pools of many batches, sorted by length within the
 pool and cut into batches of a fixed number of padded tokens; then the batches of the pool are shuffled. On
-TinyStories under 2% of the positions are padding (``docs/architecture.md``).
+TinyStories 1.2% of the positions are padding (``docs/architecture.md``).
 
 Every batch is a function of (seed, epoch, index), so a run resumes from two integers.
 """
