@@ -29,6 +29,7 @@ import torch
 from tslens.corpus.stories import read_stories
 from tslens.corpus.tokenizer import StoryTokenizer
 from tslens.files import data_dir
+from tslens.model.attention import Scratch
 from tslens.model.export import export_model
 from tslens.model.spec import ModelSpec
 from tslens.model.transformer import TinyTransformer
@@ -77,8 +78,10 @@ def bench_model(name: str, tokenizer: StoryTokenizer, stories: list, rounds: int
     names = [f"blocks.{layer}.attn.hook_pattern" for layer in range(model.cfg.n_layers)]
     assert last in names
 
+    scratch = Scratch()
+
     def ours(plan: Plan) -> torch.Tensor:
-        return read_all(model, plan)
+        return read_all(model, plan, scratch)
 
     def theirs(plan: Plan, **options: int) -> torch.Tensor:
         _, cache = bridge.run_with_cache(plan.tokens, names_filter=names, **options)

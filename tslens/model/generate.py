@@ -15,7 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tslens.errors import UsageError
-from tslens.model.transformer import KeyValues, TinyTransformer
+from tslens.model.attention import KeyValues
+from tslens.model.transformer import TinyTransformer
 
 BATCH = 32
 

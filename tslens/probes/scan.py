@@ -22,6 +22,7 @@ from torch import Tensor
 
 from tslens.corpus.stories import normalise
 from tslens.errors import ModelError, ProbeInputError
+from tslens.model.attention import Scratch
 from tslens.model.transformer import TinyTransformer
 from tslens.probes.base import Calibration, Probe, choose_probes
 from tslens.probes.batch import TokenBatch, story_batches
@@ -151,7 +152,7 @@ def _run(
     profile: DistanceProfile | None,
 ) -> Stream:
     """All probes of one kind over all batches."""
-    stream, n_done = None, 0
+    stream, n_done, scratch = None, 0, Scratch()
     for batch in batches:
         plan = make_plan(batch, probes, calibration)
         if stream is None:
@@ -159,9 +160,9 @@ def _run(
         weights = torch.from_numpy(poisson_weights(seed, plan.cluster))
         half = torch.tensor([second_half(key) for key in plan.cluster])
         watch = profile.watch(batch) if profile is not None else None
-        stream.model.add(read_all(model, plan, watch), plan.present, weights, half)
+        stream.model.add(read_all(model, plan, scratch, watch), plan.present, weights, half)
         values = plan.values_only()
-        read = torch.cat([read_all(twin, values) for twin in twins], dim=-1)
+        read = torch.cat([read_all(twin, values, scratch) for twin in twins], dim=-1)
         stream.twins.add(read, values.present, weights, half)
         n_done += len(plan.cluster)
         stream.n_cut += batch.n_cut
@@ -183,12 +184,15 @@ def _empty_stream(plan: Plan, model: TinyTransformer, n_twins: int) -> Stream:
 
 
 def read_all(
-    model: TinyTransformer, plan: Plan, watch: Callable[[int, Tensor], None] | None = None
+    model: TinyTransformer,
+    plan: Plan,
+    scratch: Scratch | None = None,
+    watch: Callable[[int, Tensor], None] | None = None,
 ) -> Float[Tensor, "cluster measure layer_head"]:
     """All measures of all heads, layer by layer; no two patterns exist at once."""
     device = model.embed.W_E.device
     read = []
-    for layer, pattern in enumerate(model.attention_patterns(plan.tokens.to(device))):
+    for layer, pattern in enumerate(model.attention_patterns(plan.tokens.to(device), scratch)):
         pattern = pattern.cpu()
         read.append(plan.read(pattern, local=model.spec.is_local(layer)))
         if watch is not None:

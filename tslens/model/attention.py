@@ -1,0 +1,142 @@
+"""Attention of one layer: fused where nobody watches, explicit where somebody does; its cache and its scratch memory.
+
+Axes: story, pos (query_pos, key_pos), head, d_model, d_head.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from einops import einsum, rearrange
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformer_lens.hook_points import HookPoint
+
+from tslens.errors import ModelError
+from tslens.model.spec import WINDOW, ModelSpec
+
+Residual = Float[Tensor, "story pos d_model"]
+Pattern = Float[Tensor, "story head query_pos key_pos"]
+
+
+def watched(*hooks: HookPoint) -> bool:
+    """Whether any of these hook points has a hook, forward or backward."""
+    return any(hook._forward_hooks or hook._backward_hooks for hook in hooks)
+
+
+class KeyValues:
+    """Keys and values of one layer for the positions read so far, each story at its own length.
+
+    ``keys``, ``values``: [story head pos d_head]. ``start``: [story] first position of the next tokens.
+    """
+
+    def __init__(self, keys: Tensor, values: Tensor, start: Int[Tensor, " story"]) -> None:
+        self.keys, self.values, self.start = keys, values, start
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write [story head new d_head] behind what is there; give all keys and values back."""
+        stories = torch.arange(len(self.start), device=keys.device)[:, None]
+        pos = self.start[:, None] + torch.arange(keys.shape[2], device=keys.device)
+        self.keys[stories, :, pos] = keys.transpose(1, 2)
+        self.values[stories, :, pos] = values.transpose(1, 2)
+        return self.keys, self.values
+
+
+class Scratch:
+    """One piece of memory for the patterns of a scan, one after the other: fresh ones of odd sizes would scatter."""
+
+    def __init__(self) -> None:
+        self._flat = torch.empty(0)
+
+    def take(self, like: Tensor, *shape: int) -> Tensor:
+        """Uninitialised memory of a shape; what was taken before is no longer valid."""
+        size = math.prod(shape)
+        if len(self._flat) < size or self._flat.dtype != like.dtype or self._flat.device != like.device:
+            self._flat = like.new_empty(size)
+        return self._flat[:size].view(shape)
+
+
+class Attention(nn.Module):
+    """Causal attention, global or over a window. Its biases of query, key, value are zero and do not train."""
+
+    def __init__(self, spec: ModelSpec, layer: int) -> None:
+        super().__init__()
+        heads, d_model, d_head = spec.n_heads, spec.d_model, spec.d_head
+        self.window = WINDOW if spec.is_local(layer) else None
+        self.W_Q = nn.Parameter(torch.empty(heads, d_model, d_head))
+        self.W_K = nn.Parameter(torch.empty(heads, d_model, d_head))
+        self.W_V = nn.Parameter(torch.empty(heads, d_model, d_head))
+        for name in ("b_Q", "b_K", "b_V"):
+            self.register_buffer(name, torch.zeros(heads, d_head))
+        self.W_O = nn.Parameter(torch.empty(heads, d_head, d_model))
+        self.b_O = nn.Parameter(torch.zeros(d_model))
+        self.hook_q, self.hook_k, self.hook_v = HookPoint(), HookPoint(), HookPoint()
+        self.hook_attn_scores, self.hook_pattern = HookPoint(), HookPoint()
+        self.hook_z, self.hook_result = HookPoint(), HookPoint()
+        self._mask = torch.empty(0, 0)
+
+    def allowed(self, query_pos: Tensor, key_pos: Tensor) -> Tensor:
+        """Whether a query at one position may look at a key at another."""
+        distance = query_pos[..., :, None] - key_pos[..., None, :]
+        causal = distance >= 0
+        return causal if self.window is None else causal & (distance < self.window)
+
+    def project(self, x: Residual, parts: str = "QKV") -> list[Float[Tensor, "story pos head d_head"]]:
+        """Queries, keys, values (``parts``) of the normalised residual stream in one product."""
+        weight = torch.cat([rearrange(getattr(self, f"W_{part}"), "h d e -> (h e) d") for part in parts])
+        heads = self.W_Q.shape[0]
+        return list(
+            rearrange(F.linear(x, weight), "s p (n h e) -> n s p h e", n=len(parts), h=heads).unbind()
+        )
+
+    def scores(self, q: Tensor, k: Tensor, scratch: Scratch | None = None) -> Pattern:
+        """Scores before the softmax, minus infinity where a query may not look; in ``scratch`` if given."""
+        n_pos, heads = q.shape[1:3]
+        if self._mask.shape[0] < n_pos or self._mask.dtype != q.dtype or self._mask.device != q.device:
+            pos = torch.arange(n_pos, device=q.device)
+            self._mask = q.new_zeros(n_pos, n_pos).masked_fill(~self.allowed(pos, pos), float("-inf"))
+        out = None if scratch is None else scratch.take(q, len(q) * heads, n_pos, n_pos)
+        scores = torch.bmm(
+            rearrange(q, "s q h e -> (s h) q e"), rearrange(k, "s k h e -> (s h) e k"), out=out
+        )
+        return rearrange(scores.add_(self._mask[:n_pos, :n_pos]), "(s h) q k -> s h q k", h=heads)
+
+    def fused(self, q: Tensor, k: Tensor, v: Tensor, past: KeyValues | None) -> Tensor:
+        """Values mixed by attention, the pattern never in memory: [story pos head d_head]."""
+        q, k, v = (rearrange(x, "s p h e -> s h p e") for x in (q, k, v))
+        n_pos = q.shape[2]
+        mask = None
+        if past is not None:
+            query_pos = past.start[:, None] + torch.arange(n_pos, device=q.device)
+            k, v = past.append(k, v)
+            mask = self.allowed(query_pos, torch.arange(k.shape[2], device=q.device))[:, None]
+        elif self.window is not None and n_pos > self.window:
+            pos = torch.arange(n_pos, device=q.device)
+            mask = self.allowed(pos, pos)
+        z = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=1.0)
+        return rearrange(z, "s h p e -> s p h e")
+
+    def write(self, z: Float[Tensor, "story pos head d_head"]) -> Residual:
+        """What the heads write to the residual stream, together."""
+        z = self.hook_z(z)
+        if watched(self.hook_result):
+            result = self.hook_result(einsum(z, self.W_O, "s p h e, h e d -> s p h d"))
+            return result.sum(2) + self.b_O
+        return F.linear(
+            rearrange(z, "s p h e -> s p (h e)"), rearrange(self.W_O, "h e d -> d (h e)"), self.b_O
+        )
+
+    def forward(self, x: Residual, past: KeyValues | None = None) -> Residual:
+        """Attention output for the normalised residual stream."""
+        q, k, v = self.project(x)
+        q, k, v = self.hook_q(q), self.hook_k(k), self.hook_v(v)
+        if not watched(self.hook_attn_scores, self.hook_pattern):
+            return self.write(self.fused(q, k, v, past))
+        if past is not None:
+            raise ModelError(
+                "Patterns cannot be hooked while generating from a cache.", "Run without a cache."
+            )
+        pattern = self.hook_pattern(self.hook_attn_scores(self.scores(q, k)).softmax(-1))
+        return self.write(einsum(pattern, v, "s h q k, s k h e -> s q h e"))
