@@ -149,5 +149,7 @@ def show_result(result: TrainResult, corpus: Corpus, as_json: bool) -> None:
             ["4-gram (Kneser-Ney), same stories", f"{ngram.loss_nats:.3f}", f"{ngram.bits_per_byte:.3f}"],
         ],
     )
+    if result.val.bits_per_byte > ngram.bits_per_byte:
+        show("The 4-gram is still better: a longer training will show more in the heads.")
     show(f"{result.steps} steps, {result.n_tokens:,} tokens, {result.seconds:.0f} s. Wrote {result.run.path}")
     show(f"Next: tslens heads --model {result.run.path} --html heads.html")
