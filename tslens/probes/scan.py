@@ -32,7 +32,7 @@ from tslens.probes.verdict import HeadsReport, judge
 from tslens.stats import BootstrapSums, poisson_weights
 from tslens.types import HeadId, Story
 
-BATCH_TOKENS = 768  # small, so that the patterns of a batch stay in a CPU's cache
+BATCH_TOKENS = 1536  # small, so that the patterns of a batch stay near a CPU's cache
 CALIBRATION_STORIES = 500
 PROFILE_STORIES = 100
 PROFILE_DISTANCES = 64
