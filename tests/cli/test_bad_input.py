@@ -40,8 +40,8 @@ STORIES = {
     "broken.jsonl": (b'{"text": "Tom had a cat."}\n{"text": "Mia\n', "2"),
     "list.jsonl": (b'["Tom had a cat."]\n', "text"),
     "other.jsonl": (b'{"story": "Tom had a cat."}\n', "text"),
-    "torn.jsonl.gz": (gzip.compress(b'{"text": "Tom had a cat and a dog."}\n' * 200)[:-12], ""),
-    "story.pdf": (b"%PDF-1.4", ""),
+    "torn.jsonl.gz": (gzip.compress(b'{"text": "Tom had a cat and a dog."}\n' * 200)[:-12], "cut off"),
+    "story.pdf": (b"%PDF-1.4", "unknown kind"),
 }
 
 
@@ -75,7 +75,12 @@ def test_a_story_of_one_token(tslens, project, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("l1_h250_a16", "l1_h256"), ("banana", "l"), ("l2_h33", "l2_h64"), ("l1h256", "l1_h256")],
+    [
+        ("l1_h250_a16", "l1_h256"),
+        ("banana", "Did you mean l1_h256"),
+        ("l2_h33", "l2_h64"),
+        ("l1h256", "l1_h256"),
+    ],
 )
 def test_impossible_model_names(tslens, story_file, tmp_path, monkeypatch, name, hint):
     monkeypatch.chdir(tmp_path)

@@ -78,7 +78,7 @@ class ModelSpec:
         """
         found = _NAME.fullmatch(name)
         if not found:
-            near = difflib.get_close_matches(name, _USUAL, n=1, cutoff=0.0)[0]
+            near = (difflib.get_close_matches(name, _USUAL, n=1, cutoff=0.5) or ["l1_h256"])[0]
             raise UsageError(
                 f'"{name}" is no model name: one looks like l1_h256 (1 layer, width 256) or l4_h128_a4 (4 heads).',
                 f"Did you mean {near}?",
