@@ -10,7 +10,7 @@ install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,parser]"
 	touch $(STAMP)
 
 demo: install
@@ -28,6 +28,7 @@ lint: install
 bench: install
 	$(BIN)/python tests/bench/bench_scan.py
 	$(BIN)/python tests/bench/bench_memory.py
+	$(BIN)/python tests/bench/bench_author.py
 
 # A second environment with version 3.9 of TransformerLens, then one checkpoint in all four libraries.
 compat: install .venv-tl3/.installed

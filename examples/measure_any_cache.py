@@ -5,9 +5,10 @@ import sys
 import tslens
 from tslens.probes.base import find_probes
 from tslens.probes.batch import batch_of_stories
+from tslens.types import Story
 
 model = tslens.load_model(sys.argv[1] if len(sys.argv) > 1 else "l1_h256")
-story = next(iter(tslens.write_stories(1, seed=0)))
+story = Story(next(tslens.write_stories(1, seed=0)).text.partition("\n")[0])  # its first paragraph
 _, cache = model.run_with_cache(story.text)
 
 batch = batch_of_stories([story], model.tokenizer, n_ctx=model.cfg.n_ctx)

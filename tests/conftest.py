@@ -75,3 +75,16 @@ def real_stories():
     if not path.exists():
         pytest.skip("real stories are absent: set TSLENS_DATA")
     return path
+
+
+@pytest.fixture(scope="session")
+def parser():
+    """The parser that is installed; tests that need one skip where there is none."""
+    pytest.importorskip("spacy", reason="spaCy is not installed")
+    from tslens.corpus.annotate import open_parser
+    from tslens.errors import DataError
+
+    try:
+        return open_parser()
+    except DataError as error:
+        pytest.skip(f"no parser: {error}")

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tslens"
 TIERS = [
     {"errors"},
-    {"types"},
+    {"types", "labels"},
     {"stats", "files", "config", "provenance", "assets"},
     {"corpus"},
     {"model"},
@@ -25,6 +25,7 @@ ONLY_IN = {
     "circuitsvis": "viz",
     "typer": "cli",
     "rich": "cli",
+    "spacy": "corpus",
     "tokenizers": "corpus",
     "transformers": "model",
 }

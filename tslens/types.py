@@ -30,6 +30,55 @@ class Story:
         return int.from_bytes(hashlib.blake2b(self.text.encode(), digest_size=8).digest(), "little")
 
 
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """One clause by its units: main verb, head of its subject, head of its direct object (None: it has none).
+
+    A clause whose verb shares the subject of an earlier one ("she ran and fell") names that subject.
+    """
+
+    action: int
+    subject: int | None = None
+    object: int | None = None
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What is known of each unit (word or mark) of one story; ``tslens.labels`` defines the scheme.
+
+    ``made_by``: "author" for gold, else annotator and parser with their versions. Per unit: ``pos``, ``lemma``
+    (small letters), ``clause`` (index in ``clauses``, -1 none), ``mention`` (entity, -1 none), ``antecedent`` (unit,
+    -1 none), ``quote`` (stretch of direct speech, -1 none), ``story_part``.
+    ``protagonist``: entity, None where nobody is. ``introduction``: units. ``topics``: lemmas, best first.
+    """
+
+    made_by: str
+    pos: tuple[str, ...]
+    lemma: tuple[str, ...]
+    clause: tuple[int, ...]
+    clauses: tuple[Clause, ...]
+    mention: tuple[int, ...]
+    antecedent: tuple[int, ...]
+    protagonist: int | None
+    introduction: tuple[int, ...]
+    topics: tuple[str, ...]
+    quote: tuple[int, ...]
+    story_part: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as plain JSON types; a clause is ``[action, subject, object]``."""
+        row = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {**row, "clauses": [[c.action, c.subject, c.object] for c in self.clauses]}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Labels:
+        """Inverse of :meth:`to_json`. Raises KeyError or TypeError for another record."""
+        fields: dict[str, Any] = {name: row[name] for name in cls.__dataclass_fields__}
+        fields |= {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+        fields["clauses"] = tuple(Clause(*clause) for clause in row["clauses"])
+        return cls(**fields)
+
+
 @dataclass(frozen=True, order=True)
 class HeadId:
     """One attention head, printed ``L0H3``."""

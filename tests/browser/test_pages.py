@@ -8,8 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tslens.types import HeadId, HeadScore
+from tslens.corpus.words import find_units
+from tslens.types import Clause, HeadId, HeadScore, Labels
 from tslens.viz.heads_page import write_heads_page
+from tslens.viz.labels_page import write_labels_page
 from tslens.viz.look_page import write_look_page
 from tslens.viz.patterns import ExamplePattern
 
@@ -284,3 +286,33 @@ def test_look_page_starts_with_the_asked_head_and_colours_losses(visit, pages) -
         "all => all.map(e => +e.style.getPropertyValue('--x'))"
     )
     assert tints == sorted(tints) and tints[0] == 0 and tints[-1] == 1
+
+
+def test_labels_page_colours_and_points(visit, tmp_path) -> None:
+    text = f"Lily found a ball. It was {HOSTILE[0]} red."
+    n_units = len(find_units(text))
+    rest = n_units - 6
+    labels = Labels(
+        "hand", ("PROPN", "VERB", "DET", "NOUN", "PUNCT", "PRON", *["X"] * rest), ("x",) * n_units,
+        (0, 0, 0, 0, -1, -1, *[-1] * rest), (Clause(1, 0, 3),), (0, -1, -1, 1, -1, 1, *[-1] * rest),
+        (-1, -1, -1, -1, -1, 3, *[-1] * rest), 0, (0,), ("x",), (-1,) * n_units, ("opening",) * n_units,
+    )  # fmt: skip
+    write_labels_page(
+        tmp_path / "labels.html", text=text, labels=labels, title=HOSTILE[1], header={"a": HOSTILE[2]}
+    )
+    page = visit(tmp_path / "labels.html")
+    colour = "name => getComputedStyle(document.querySelector(`.labelled .${name}`)).backgroundColor"
+    clear = "rgba(0, 0, 0, 0)"
+    assert page.evaluate(colour, "object") != clear
+    page.click("[data-layer=topic]")
+    assert page.evaluate(colour, "object") == clear or page.evaluate(colour, "topic") != clear
+    page.click("[data-u='5']")
+    assert "antecedent" in page.inner_text("#word")
+    assert page.evaluate("[...document.querySelectorAll('.labelled .key')].map(e => e.textContent)") == [
+        "ball"
+    ]
+    page.locator("[data-u='1']").press("Enter")
+    assert page.evaluate("[...document.querySelectorAll('.labelled .key')].map(e => e.textContent)") == [
+        "Lily"
+    ]
+    assert page.inner_text("#legend").strip() == "topic"

@@ -146,7 +146,17 @@ def test_help_imports_nothing_heavy():
 
 
 def test_every_command_has_an_example(tslens):
-    for command in ("train", "heads", "look", "generate", "export", "demo", "data import", "data author"):
+    for command in (
+        "train",
+        "heads",
+        "look",
+        "generate",
+        "export",
+        "demo",
+        "data import",
+        "data author",
+        "data annotate",
+    ):
         shown = tslens(*command.split(), "--help")
         assert shown.code == 0
         assert "Example: tslens" in " ".join(shown.out.split()), command

@@ -1,4 +1,4 @@
-"""The offline author: the same bytes everywhere, well-formed text, entities that persist."""
+"""The offline author: the same bytes everywhere, well-formed text, entities that persist, gold labels, wishes."""
 
 import hashlib
 import re
@@ -9,20 +9,37 @@ from itertools import islice
 import pytest
 
 from tslens.corpus import author
-from tslens.corpus.author_words import list_tellings, load_grammar, load_words, parse_line
+from tslens.corpus.author_plan import Plan, draw_plan
+from tslens.corpus.author_telling import SETUP_AND_PAYOFF, Teller
+from tslens.corpus.author_words import load_grammar, load_words, parse_line
+from tslens.corpus.check_features import has_feature, has_word
+from tslens.corpus.dice import Dice
+from tslens.corpus.labelled import read_labels, relation_pairs, unit_labels
+from tslens.corpus.markup import plain_text, read_marks
 from tslens.corpus.stories import normalise
+from tslens.corpus.telling import find_quotes
+from tslens.corpus.vocabulary import load_vocabulary
+from tslens.corpus.words import find_sentences, find_units
+from tslens.errors import UsageError
+from tslens.labels import FEATURES, PARTS_OF_SPEECH, STORY_PARTS
+from tslens.types import Story
 
-N_STORIES = 5_000
+N_STORIES = 1_000
 
 
 @pytest.fixture(scope="module")
-def texts() -> list[str]:
-    return [story.text for story in author.write_stories(N_STORIES, seed=3)]
+def stories() -> list[Story]:
+    return list(author.write_stories(N_STORIES, seed=3))
 
 
 @pytest.fixture(scope="module")
-def plans() -> list[author.Plan]:
-    return [author._draw_plan(author._Dice(3, index)) for index in range(N_STORIES)]
+def texts(stories) -> list[str]:
+    return [story.text for story in stories]
+
+
+@pytest.fixture(scope="module")
+def labels(stories):
+    return [read_labels(story) for story in stories]
 
 
 # Determinism ------------------------------------------------------------------------------------------------
@@ -30,8 +47,8 @@ def plans() -> list[author.Plan]:
 
 def test_first_hundred_stories_keep_their_bytes():
     """Made by this test itself: when words or sentences change on purpose, take the digest from its failure."""
-    text = "\n\n".join(story.text for story in author.write_stories(100, seed=0))
-    assert hashlib.blake2b(text.encode(), digest_size=16).hexdigest() == "34b4ef73b8cff375df20609e446d3bc5"
+    text = "\n\n".join(repr((story.text, story.extra)) for story in author.write_stories(100, seed=0))
+    assert hashlib.blake2b(text.encode(), digest_size=16).hexdigest() == "9c368ed044fa83afd797e37cb38dfa30"
 
 
 def test_story_depends_on_seed_and_index_alone():
@@ -39,17 +56,21 @@ def test_story_depends_on_seed_and_index_alone():
     assert [author.write_story(i, seed=5) for i in reversed(range(20))] == in_order[::-1]
     assert list(author.write_stories(8, seed=5, start=12)) == in_order[12:]
     assert author.write_story(0, seed=6).text != in_order[0].text
-    assert in_order[7].extra == {"source": "author", "index": 7, "seed": 5}
+    assert in_order[7].extra["index"] == 7
+
+
+def test_the_number_of_processes_changes_nothing():
+    assert list(author.write_stories(120, seed=5, n_processes=2)) == list(author.write_stories(120, seed=5))
 
 
 def test_streams():
     assert len(list(islice(author.write_stories(10**12, seed=0), 3))) == 3
 
 
-def test_author_needs_the_standard_library_only():
+def test_author_needs_no_torch():
     code = "import sys, tslens.corpus.author as a; a.write_story(0, seed=0); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"numpy", "torch"} & set(done.stdout.split())
+    assert not {"spacy", "torch", "transformers"} & set(done.stdout.split())
 
 
 # Text -------------------------------------------------------------------------------------------------------
@@ -63,17 +84,13 @@ def test_text_is_normalised(texts):
     for text in texts:
         assert normalise(text) == text
         assert 3 <= len(text.split("\n")) <= 5
-        assert not re.search(r"  | \n|\n | [.,!?]|[\[\]{}<>|]", text), text
+        assert not re.search(r"  | \n|\n | [.,!?]|[\[\]{}<>|@_^~*/()]", text), text
 
 
 def test_length(texts):
     n_words = [len(text.split()) for text in texts]
     assert min(n_words) >= 90
-    assert max(n_words) <= 250
-
-
-def test_about_half_have_dialogue(texts):
-    assert 0.45 < sum('"' in text for text in texts) / len(texts) < 0.6
+    assert max(n_words) <= 330
 
 
 def test_quotes_and_closing_marks(texts):
@@ -85,91 +102,219 @@ def test_quotes_and_closing_marks(texts):
         outside, inside = paragraph.split('"')[::2], paragraph.split('"')[1::2]
         assert all(re.search(r"[.!?,]$", speech) for speech in inside), paragraph
         for narration in outside:
-            assert not re.search(r"[.!?] [a-z]", narration), paragraph
+            assert not re.search(r"(?<!Mr)(?<!Mrs)[.!?] [a-z]", narration), paragraph
 
 
 def test_articles(texts):
     for text in texts:
-        assert not re.search(r"\b[Aa] (?:[aeio]|um|up|un(?!i))", text), text
-        assert not re.search(r"\b[Aa]n (?!honest\b|hour\b)[^aeiou]", text), text
+        assert not re.search(r"\b[Aa] (?:[aeio](?!ne\b|nce\b)|um|up|un(?!i)|hour|honest)", text), text
+        assert not re.search(r"\b[Aa]n (?!honest|hour|x-ray)[^aeiou]", text), text
 
 
 # Entities ---------------------------------------------------------------------------------------------------
 
 
-def test_only_the_people_of_the_plan_are_named(texts, plans):
-    names = {name for group in load_words().names.values() for name in group} - {"June", "Will"}
-    for text, plan in zip(texts, plans, strict=True):
+def test_only_two_people_are_named(texts):
+    names = {name for group in load_words().names.values() for name in group} - {"June", "Will", "Daisy"}
+    for text in texts:
         named = names & set(re.findall(r"[A-Z][a-z]+", text))
-        assert named <= {plan.hero.name, plan.friend.name}, text
-        assert text.count(plan.hero.name) >= 2, text
+        assert len(named) <= 2, text
 
 
-def test_pronouns_agree(texts, plans):
-    """Where all are girls nobody is "he", and the other way round, in plots without passers-by."""
-    wrong = {"girl": r"\b([Hh]e|[Hh]im|[Hh]is|[Hh]imself)\b", "boy": r"\b([Ss]he|[Hh]ers?|[Hh]erself)\b"}
-    n_checked = 0
-    for text, plan in zip(texts, plans, strict=True):
-        parent = "girl" if plan.parent == "mom" else "boy"
-        genders = {plan.hero.gender, plan.friend.gender, plan.elder["gender"], parent}
-        if len(genders) == 1 and plan.plot in ("lost", "quarrel", "share", "found", "company", "learn"):
-            n_checked += 1
-            assert not re.search(wrong[plan.hero.gender], text), text
-    assert n_checked > 50
+def test_what_is_lost_is_named_before_and_found_after(stories):
+    n_found = 0
+    for story in stories:
+        events = {event["event"]: event for event in story.extra["events"]}
+        if "lost" not in events:
+            continue
+        units = find_units(story.text)
+        lost = units[events["lost"]["unit"]][0]
+        assert events["lost"]["object"] in story.text[:lost], story.text
+        if "found" in events:
+            n_found += 1
+            assert events["found"]["unit"] > events["lost"]["unit"]
+        assert ("found" in events) == ("bad_ending" not in story.extra["features"])
+    assert n_found > 30
 
 
-def test_what_was_lost_is_what_is_found(texts, plans):
-    for text, plan in zip(texts, plans, strict=True):
-        if plan.plot == "lost":
-            assert plan.thing["thing"] in text.partition("\n")[0], text
-            searched, found = text.lower().find(plan.spots[0]), text.lower().rfind(plan.spots[2])
-            assert 0 <= searched < found, text
+# Gold labels ------------------------------------------------------------------------------------------------
+
+
+def test_every_label_is_of_the_scheme(stories, labels):
+    for story, known in zip(stories, labels, strict=True):
+        assert set(known.pos) <= set(PARTS_OF_SPEECH)
+        assert set(known.story_part) <= set(STORY_PARTS)
+        assert known.made_by == "author"
+        assert all(
+            key < query
+            for pairs in relation_pairs(story.text, known).values()
+            for query, keys in pairs
+            for key in keys
+        )
+
+
+def test_clauses_hold_their_own_words(stories, labels):
+    for story, known in zip(stories, labels, strict=True):
+        sentence = unit_labels(story.text, known)["sentence"]
+        for number, clause in enumerate(known.clauses):
+            assert (
+                known.pos[clause.action] in ("VERB", "AUX")
+                or "'" in known.lemma[clause.action]
+                or known.pos[clause.action] == "PRON"
+            )
+            assert known.clause[clause.action] == number
+            if clause.subject is not None:
+                assert sentence[clause.subject] == sentence[clause.action]
+                assert known.pos[clause.subject] not in ("VERB", "PUNCT", "ADP", "CCONJ")
+
+
+def test_the_protagonist_comes_in_by_name_or_kind_and_acts(stories, labels):
+    for story, known in zip(stories, labels, strict=True):
+        units = find_units(story.text)
+        assert known.introduction, story.text
+        first = known.mention.index(known.protagonist)
+        assert first in known.introduction
+        assert (
+            known.introduction == tuple(range(known.introduction[0], known.introduction[-1] + 1))
+            or "," in story.text
+        )
+        subjects = [c.subject for c in known.clauses if c.subject is not None]
+        acting = [known.mention[s] for s in subjects if known.mention[s] >= 0]
+        assert acting.count(known.protagonist) >= 3, (story.text, units)
+
+
+def test_pronouns_have_antecedents_of_their_entity(labels):
+    n_pronouns = 0
+    for known in labels:
+        for unit, key in enumerate(known.antecedent):
+            if key >= 0:
+                n_pronouns += 1
+                assert known.lemma[key] not in {
+                    "he",
+                    "she",
+                    "it",
+                    "they",
+                    "him",
+                    "her",
+                    "his",
+                    "its",
+                    "them",
+                    "their",
+                }
+                assert key < unit
+    assert n_pronouns > 10 * len(labels)
+
+
+def test_sentences_end_where_the_rule_says(stories, labels):
+    for story, known in zip(stories, labels, strict=True):
+        ends = unit_labels(story.text, known)["sentence_end"]
+        assert sum(ends) == len([s for s in find_sentences(story.text) if s.closing])
+
+
+def test_direct_speech_is_what_the_rule_for_any_story_finds(stories, labels):
+    for story, known in zip(stories, labels, strict=True):
+        assert known.quote == find_quotes(story.text, find_units(story.text))
+
+
+# Wishes -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_a_feature_that_was_asked_for_is_in_the_text(name):
+    wishes = author.read_wishes("", name)
+    for story in author.write_stories(60, seed=8, wishes=wishes):
+        assert story.extra["features"] == [name]
+        assert has_feature(name, story.text), story.text
+
+
+def test_all_features_but_one_ending_at_once():
+    wishes = author.read_wishes("swim,frog,sad", ",".join(set(FEATURES) - {"happy_ending"}))
+    for story in author.write_stories(20, seed=8, wishes=wishes):
+        assert len(story.extra["features"]) == 6
+        assert story.extra["words"] == ["swim", "frog", "sad"]
+
+
+def test_drawn_words_and_features_are_in_the_text(stories, labels):
+    for story, known in zip(stories, labels, strict=True):
+        for word, pos in zip(story.extra["words"], story.extra["words_pos"], strict=True):
+            assert has_word(word, pos, known), (word, pos, story.text)
+        assert all(has_feature(name, story.text) for name in story.extra["features"])
+        assert story.extra["words_pos"] == ["VERB", "NOUN", "ADJ"]
+
+
+def test_every_word_of_the_vocabulary_can_be_asked_for():
+    vocabulary = load_vocabulary()
+    tables = {"noun": vocabulary.nouns, "verb": vocabulary.verbs, "adjective": vocabulary.adjectives}
+    for name, table in tables.items():
+        for index, lemma in enumerate(table):
+            story = author.write_story(index, seed=1, wishes=author.read_wishes(f"{lemma}:{name}", ""))
+            assert story.extra["words"] == [lemma]
+
+
+@pytest.mark.parametrize(
+    ("words", "features", "said"),
+    [("xylophonist", None, "no"), ("swim:frog", None, "part of speech"), (None, "sadness", "no feature"),
+     (None, "bad_ending,happy_ending", "at once"), ("doog", None, "dog")],
+)  # fmt: skip
+def test_wishes_that_cannot_be_met_are_refused(words, features, said):
+    with pytest.raises(UsageError) as error:
+        author.read_wishes(words, features)
+    assert said in f"{error.value.message} {error.value.hint}"
+
+
+def test_summaries_are_one_line_of_the_plan(stories):
+    for story in stories[:300]:
+        summary = story.extra["summary"]
+        assert re.fullmatch(r"[A-Z][^\n@_{}<>\[\]]+\.", summary), summary
+        assert any(name in story.text for name in summary.split()[:1])
 
 
 # Assets -----------------------------------------------------------------------------------------------------
 
 
-def test_every_line_can_be_told():
-    """Brackets match; each slot is in the plan, each list and scene exists and is used."""
-    grammar, words = load_grammar(), load_words()
-    lists_used, scenes_used = set(), set()
+def plan_of(plot: str, world: str, dice: Dice) -> Plan:
+    """A plan of one plot and world."""
+    while True:
+        plan = draw_plan(dice, frozenset(FEATURES))
+        if (plan.plot, plan.world) == (plot, world):
+            return plan
+
+
+@pytest.mark.parametrize("plot", ["any", *load_grammar().plots])
+def test_every_line_is_well_marked(plot):
+    """Brackets match, each slot and list exists, each stretch has one verb, each subject a verb."""
+    for scene, lines in load_grammar().scenes.items():
+        if scene.partition(".")[0] != plot:
+            continue
+        for line in lines:
+            tag, _, rest = line.partition(" ") if line.startswith("@") else ("", "", line)
+            for draw in range(12):
+                dice = Dice(draw, line)
+                world = tag[1:] or dice.one_of(("child", "animal"))
+                plan = plan_of("lost" if plot == "any" else plot, world, dice)
+                teller = Teller(plan, dice, (), is_full=False)
+                for half in rest.split(SETUP_AND_PAYOFF):
+                    told = teller._told(half)
+                    assert read_marks([("opening", told)]).text == plain_text(told)
+
+
+def test_every_scene_is_told_and_every_list_used():
+    grammar = load_grammar()
+    told = {"any.happy"}
     for plot, parts in grammar.plots.items():
-        columns = {f"r.{column}" for column in words.tables.get(plot, ({},))[0]}
-        known = set(author._slots(author._draw_plan(author._Dice(0, 0)))) | columns
-        known = {slot for slot in known if not slot.startswith("r.") or slot in columns}
-        scenes = [scene.rstrip("?") for part in author.PARTS for scene in parts[part].split()]
-        scenes_used.update(scenes)
-        for line in (line for scene in scenes for line in grammar.scenes[scene]):
-            parse_line(line)
-            assert {key[0].lower() + key[1:] for key in re.findall(r"{(.+?)}", line)} <= known, (plot, line)
-            lists_used.update(name.lower() for name in re.findall(r"<(\w+)>", line))
-    for values in (row.values() for rows in words.tables.values() for row in rows):
-        for value in values:
-            parse_line(value)
-    assert scenes_used == set(grammar.scenes)
-    assert lists_used | {"sight"} == set(grammar.lists)
-
-
-@pytest.mark.parametrize("world", ["child", "animal"])
-def test_every_scene_has_ways_without_dialogue(world):
-    for scene in load_grammar().scenes:
-        if scene != "fear.chance":
-            assert len(list_tellings(scene, world, False)) >= 3, scene
-
-
-def test_words_are_many_and_listed_once():
-    words, grammar = load_words(), load_grammar()
-    for group in words.names.values():
-        assert len(set(group)) == len(group) >= 16
-    for table in words.tables.values():
-        first_column = [next(iter(row.values())) for row in table]
-        if "intro" not in table[0]:
-            assert len(set(first_column)) == len(first_column), first_column
-    for lines in (*grammar.scenes.values(), *grammar.lists.values()):
-        assert len(set(lines)) == len(lines), lines
-
-
-@pytest.mark.parametrize("line", ["[one|two", "one]", "one|two"])
-def test_broken_notation_is_refused(line):
-    with pytest.raises((ValueError, IndexError)):
+        own = {
+            f"{plot}.{name}"
+            for name in ("foreshadow", "conflict", "bad", "bad_end", "bad_moral", "twist", "bad_twist")
+        }
+        told |= own
+        for part in ("opening", "problem", "obstacle", "turn", "ending"):
+            for scene in parts[part].split():
+                name = scene.rstrip("?")
+                told.add(name if name.startswith("any.") else f"{plot}.{name}")
+    assert told == set(grammar.scenes)
+    lines = [line for lines in (*grammar.scenes.values(), *grammar.lists.values()) for line in lines]
+    lines += [value for rows in load_words().tables.values() for row in rows for value in row.values()]
+    for line in lines:
         parse_line(line)
+    used = {name.lower() for line in lines for name in re.findall(r"<(\w+)>", line)}
+    assert used == set(grammar.lists)

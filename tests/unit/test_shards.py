@@ -157,9 +157,9 @@ def test_a_source_that_changes_is_noticed(
 ) -> None:
     real, passes = shards.read_stories, []
 
-    def changing(path: Path) -> Iterator[Story]:
+    def changing(path: Path, *, text_only: bool) -> Iterator[Story]:
         passes.append(path)
-        stories = list(real(path))
+        stories = list(real(path, text_only=text_only))
         return iter(stories if len(passes) == 1 else stories[:-1])
 
     monkeypatch.setattr(shards, "read_stories", changing)

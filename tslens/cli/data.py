@@ -1,4 +1,4 @@
-"""``tslens data``: stories in, stories made."""
+"""``tslens data``: stories in, stories made, stories labelled."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from typing import Annotated
 import typer
 
 from tslens.cli import options
+from tslens.cli.annotate import annotate
+from tslens.cli.author import author
 from tslens.cli.console import progress_bar, say, show, show_json, show_table
 
-app = typer.Typer(help="Stories: import a file, or let the offline author write some.", no_args_is_help=True)
+app = typer.Typer(
+    help="Stories: import a file, label it, or let the offline author write some.", no_args_is_help=True
+)
 
 
 @app.command("import")
@@ -48,37 +52,5 @@ def import_stories(
     show(f"wrote {out}")
 
 
-@app.command("author")
-def author(
-    stories: Annotated[int, typer.Option("--stories", help="How many.")] = 20_000,
-    seed: options.Seed = 0,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="A .jsonl file; standard output if absent.")
-    ] = None,
-) -> None:
-    """Write stories with the offline author: no network, no key, no data.
-
-    Example: tslens data author --stories 20000 --out stories.jsonl
-    """
-    import json
-
-    from tslens.corpus.author import write_stories
-    from tslens.errors import UsageError
-    from tslens.files import atomic_write
-
-    if stories < 1:
-        raise UsageError(f"{stories} stories are none.", "Ask for one or more.")
-    say(f"tslens data author: {stories} stories (seed {seed})")
-    lines = (
-        json.dumps({"text": story.text, **story.extra}, ensure_ascii=False)
-        for story in write_stories(stories, seed=seed)
-    )
-    if out is None:
-        for line in lines:
-            print(line)
-        return
-    with progress_bar("writing", stories) as (bar, task), atomic_write(out) as file:
-        for line in lines:
-            file.write(line + "\n")
-            bar.advance(task)
-    show(f"wrote {out}")
+app.command("author")(author)
+app.command("annotate")(annotate)

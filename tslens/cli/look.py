@@ -24,22 +24,47 @@ CANNOT_TELL = (
 
 
 def look(
-    text: Annotated[str, typer.Argument(help="The text to read.")],
-    model: options.Model,
+    text: Annotated[str | None, typer.Argument(help="The text to read.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Whose heads to show: see tslens heads --help.")
+    ] = None,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Show the labels of a story in place of a model's heads.")
+    ] = False,
+    stories: Annotated[
+        str | None, typer.Option("--stories", help="With --labels: a source of stories, as author:100.")
+    ] = None,
+    number: Annotated[
+        int, typer.Option("--number", min=0, help="With --stories: which one, counted from 0.")
+    ] = 0,
     head: Annotated[str | None, typer.Option("--head", help="One head, as in L0H3.")] = None,
     html: options.Html = None,
     device: options.Device = "auto",
     as_json: options.Json = False,
 ) -> None:
-    """Show where the heads of a model look in a text of yours.
+    """Show where the heads of a model look in a text of yours, or the labels of a story.
 
     Example: tslens look "One day, Tom ate a banana in the park." --model l1_h256 --head L0H3
+
+    Example: tslens look --labels --stories author:100 --number 7 --html labels.html
     """
+    from tslens.errors import UsageError
+
+    if labels:
+        from tslens.cli.look_labels import look_labels
+
+        say("tslens look: labels")
+        look_labels(text, stories, number, html, as_json)
+        return
+    if text is None or model is None:
+        raise UsageError(
+            "There is no text and model to look at.",
+            'Write tslens look "Tom ran." --model NAME, or tslens look "Tom ran." --labels.',
+        )
     say(f"tslens look: loading {model}")
     import numpy as np
     import torch
 
-    from tslens.errors import UsageError
     from tslens.model.load import find_model, open_model
     from tslens.model.loss import loss_per_target
     from tslens.types import HeadId

@@ -24,6 +24,30 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 Html = Annotated[Path | None, typer.Option("--html", help="Where to write the page.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 
+Corrupt = Annotated[
+    str | None,
+    typer.Option(
+        "--corrupt",
+        help="Write corrupted twins: KIND:STRENGTH, as in tense:low. Kinds: word_order, agreement, tense, "
+        "swapped_names, changed_pronoun, object_back, repeated_sentence, sentence_order, missing_ending, "
+        "ignored_instruction. Strengths: low, medium, high, one.",
+    ),
+]
+Processes = Annotated[
+    int | None, typer.Option("--processes", min=1, help="How many. Default: one for each core.")
+]
+
+
+def count_processes(asked: int | None, n_stories: int | None = None) -> int:
+    """Processes to use: those asked for, else one for each core, or one where there is little to do."""
+    import os
+
+    if asked:
+        return asked
+    if n_stories is not None and n_stories < 1000:
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
 
 def resolve_device(name: str) -> str:
     """The device to use. Raises UsageError for one that is not there."""

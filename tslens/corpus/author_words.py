@@ -1,7 +1,7 @@
-"""What the offline story author draws from: words, plots and sentences of the assets, and their notation.
+"""What the offline story author draws from: words, plots and sentences of ``assets/author``, and their notation.
 
-``assets/author_words.toml`` holds names, lists and tables; ``assets/author_scenes.toml`` plots and sentences, and
-at its head the notation.
+``words.toml`` holds names, lists and tables; ``common.toml`` the notation at its head, and what all plots share;
+``plot_*.toml`` one plot each. Gold marks in the sentences are read by ``corpus.markup``.
 """
 
 from __future__ import annotations
@@ -14,33 +14,37 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from tslens.corpus.vocabulary import article
+
 Row = Mapping[str, str]
 
-_ARTICLE = re.compile(r"\b([Aa]) (?=[aeiouAEIOU])(?!one\b|uni|use)")
+_MARKS = r"(?:_[vios](?![a-z])|@[a-z0-9]+(?:[+.][a-z0-9]+)*|\^[A-Z]+)*"
+_ARTICLE = re.compile(r"\b([Aa])(?= (?:\* ?)?([A-Za-z]+(?:-[a-z]+)?))")
 _CONTRACTIONS = tuple(
     (re.compile(pattern), short)
     for pattern, short in (
         (
-            r"\b([Dd]id|[Dd]o|[Dd]oes|[Ww]as|[Ww]ere|[Cc]ould|[Ww]ould|[Hh]ad|[Ii]s|[Aa]re|[Hh]as) not\b",
-            r"\1n't",
+            rf"\b([Dd]id|[Dd]o|[Dd]oes|[Ww]as|[Ww]ere|[Cc]ould|[Ww]ould|[Hh]ad|[Ii]s|[Aa]re|[Hh]as)({_MARKS}) not\b",
+            r"\1n't\2",
         ),
-        (r"\b([Cc]an)not\b", r"\1't"),
+        (rf"\b([Cc]an)not({_MARKS})\b", r"\1't\2"),
         (r"\bwill not\b", "won't"),
-        (r"\b([Ll]et) us\b", r"\1's"),
-        (r"\b(It|That) is (?=[a-z])", r"\1's "),
-        (r"\bI am (?=[a-z])", "I'm "),
-        (r"\bI will (?=[a-z])", "I'll "),
-        (r"\bYou are (?=[a-z])", "You're "),
+        (rf"\b([Ll]et)({_MARKS})(?: /)? us(?:{_MARKS}) (\w+)_[vi]", r"\1's\2 / \3_i"),
+        (rf"\b(It|That)({_MARKS}) is({_MARKS}) (?=[a-z])", r"\1's\2\3 "),
+        (rf"\bI({_MARKS}) am({_MARKS}) (?=[a-z])", r"I'm\1\2 "),
+        (rf"\bI({_MARKS}) will (?=[a-z])", r"I'll\1 "),
+        (rf"\bYou({_MARKS}) are({_MARKS}) (?=[a-z])", r"You're\1\2 "),
     )
 )
-_MARKUP = re.compile(r"\{([^{}]+)\}|<(\w+)>|([\[\]|])")
+_MARKUP = re.compile(rf"\{{([^{{}}]+)\}}({_MARKS})|<(\w+)>({_MARKS})|\]({_MARKS})|([\[|])")
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """``{key}``: a word that the plan decides; a capital first letter asks for a capital."""
+    """``{key}``: what the plan decides; a capital first letter asks for a capital. ``marks``: of its head word."""
 
     key: str
+    marks: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,7 @@ class Choice:
     """``[one|two]``: one of the options."""
 
     options: tuple[Template, ...]
+    marks: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,7 @@ class Pick:
     """``<name>``: one line of a list that the story has not used; a capital first letter asks for a capital."""
 
     name: str
+    marks: str = ""
 
 
 Template = tuple[str | Slot | Choice | Pick, ...]
@@ -79,17 +85,32 @@ class Grammar:
 
 
 def _read_asset(name: str) -> dict[str, Any]:
-    return tomllib.loads((resources.files("tslens") / "assets" / name).read_text(encoding="utf-8"))
+    return tomllib.loads((resources.files("tslens") / "assets/author" / name).read_text(encoding="utf-8"))
+
+
+def _lines(blocks: Mapping[str, str], prefix: str = "") -> dict[str, list[str]]:
+    return {f"{prefix}{name}": block.strip().splitlines() for name, block in blocks.items()}
+
+
+def _table(block: str) -> list[Row]:
+    header, *rows = (line.split(" ; ") for line in block.strip().splitlines())
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+@cache
+def _plots() -> Mapping[str, dict[str, Any]]:
+    """The plot files by the name of their plot, in the order of these names."""
+    folder = resources.files("tslens") / "assets/author"
+    names = sorted(file.name for file in folder.iterdir() if file.name.startswith("plot_"))
+    return {name.removeprefix("plot_").removesuffix(".toml"): _read_asset(name) for name in names}
 
 
 @cache
 def load_words() -> Words:
-    """The words, read once."""
-    asset = _read_asset("author_words.toml")
-    tables: dict[str, list[Row]] = {}
-    for name, block in asset["tables"].items():
-        header, *rows = (line.split(" ; ") for line in block.strip().splitlines())
-        tables[name] = [dict(zip(header, row, strict=True)) for row in rows]
+    """The words, read once; a plot's own table goes by the name of the plot."""
+    asset = _read_asset("words.toml")
+    tables = {name: _table(block) for name, block in asset["tables"].items()}
+    tables |= {name: _table(plot["table"]["rows"]) for name, plot in _plots().items() if "table" in plot}
     split = {part: {name: text.split() for name, text in asset[part].items()} for part in ("names", "lists")}
     return Words(split["names"], split["lists"], tables)
 
@@ -97,14 +118,11 @@ def load_words() -> Words:
 @cache
 def load_grammar() -> Grammar:
     """Plots, lists and scenes, read once."""
-    asset = _read_asset("author_scenes.toml")
-    lists = {name: block.strip().splitlines() for name, block in asset["lists"].items()}
-    scenes = {
-        f"{group}.{name}": block.strip().splitlines()
-        for group, blocks in asset["scenes"].items()
-        for name, block in blocks.items()
-    }
-    return Grammar(asset["plots"], lists, scenes)
+    asset = _read_asset("common.toml")
+    scenes = _lines(asset["scenes"], "any.")
+    for name, plot in _plots().items():
+        scenes |= _lines(plot["scenes"], f"{name}.")
+    return Grammar({name: plot["parts"] for name, plot in _plots().items()}, _lines(asset["lists"]), scenes)
 
 
 @cache
@@ -120,7 +138,7 @@ def list_tellings(scene: str, world: str, has_dialogue: bool) -> tuple[str, ...]
 
 @cache
 def parse_line(line: str) -> Template:
-    """Read the notation of a line: text, {slot}, <list>, [one|two].
+    """Read the notation of a line: text, {slot}, <list>, [one|two], each with the marks that follow it.
 
     Raises: ValueError or IndexError for brackets that do not match, which is a mistake in the assets.
     """
@@ -128,26 +146,32 @@ def parse_line(line: str) -> Template:
     end = 0
     for found in _MARKUP.finditer(line):
         open_choices[-1][-1].append(line[end : found.start()])
-        slot, pick, mark = found.groups()
+        slot, slot_marks, pick, pick_marks, choice_marks, mark = found.groups()
         if slot:
-            open_choices[-1][-1].append(Slot(slot))
+            open_choices[-1][-1].append(Slot(slot, slot_marks))
         elif pick:
-            open_choices[-1][-1].append(Pick(pick))
+            open_choices[-1][-1].append(Pick(pick, pick_marks))
         elif mark == "[":
             open_choices.append([[]])
         elif mark == "|":
             open_choices[-1].append([])
         else:
             options = open_choices.pop()
-            open_choices[-1][-1].append(Choice(tuple(tuple(option) for option in options)))
+            open_choices[-1][-1].append(Choice(tuple(tuple(option) for option in options), choice_marks))
         end = found.end()
     ((nodes,),) = open_choices
     return (*nodes, line[end:])
 
 
+def put_marks(text: str, marks: str) -> str:
+    """Marks on the head of a phrase: the word before "~", else the last word."""
+    head, tilde, rest = text.partition("~")
+    return f"{head}{marks}{rest}" if tilde else text + marks
+
+
 def spell(text: str, *, contracts: bool) -> str:
     """The text with "a" made "an" where a vowel follows, and "didn't", "I'm", "let's" where wanted."""
-    text = _ARTICLE.sub(r"\1n ", text)
+    text = _ARTICLE.sub(lambda found: found[1] + article(found[2])[1:], text)
     for pattern, short in _CONTRACTIONS if contracts else ():
         text = pattern.sub(short, text)
     return text

@@ -170,7 +170,7 @@ def import_corpus(
         learned.save(folder / "tokenizer.json")
         writers = [_Writer(folder, side) for side in SIDES]
         n_read = n_cut = 0
-        for group in _groups(read_stories(source)):
+        for group in _groups(read_stories(source, text_only=True)):
             place = slice(n_read, n_read + len(group))
             n_read += len(group)
             if [story.digest for story in group] != found[place].tolist():
@@ -213,7 +213,7 @@ def _training_side(
     ``lone``: hash of the story that is held out instead of the usual ones.
     """
     n_characters = 0
-    for story in read_stories(source):
+    for story in read_stories(source, text_only=True):
         digests.append(story.digest)
         held_out = is_validation(story) if lone is None else story.digest == lone
         if not held_out and n_characters < TOKENIZER_CHARACTERS:

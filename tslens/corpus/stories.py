@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import IO, NoReturn
@@ -43,12 +43,22 @@ def is_validation(story: Story) -> bool:
     return story.digest % VALIDATION_ONE_IN == 0
 
 
-def read_stories(source: str | Path, *, limit: int | None = None) -> Iterator[Story]:
+def read_stories(
+    source: str | Path,
+    *,
+    limit: int | None = None,
+    text_only: bool = False,
+    keep: Callable[[Story], bool] | None = None,
+) -> Iterator[Story]:
     """The stories of a source, one after the other, at most ``limit``.
+
+    ``text_only``: other fields are not needed, which makes the author faster. ``keep``: stories for which it is false
+    are left out; it looks at the text alone.
 
     ``source``: ``.jsonl`` (field ``text``; other fields go to ``Story.extra``) or ``.txt`` (stories separated
     by ``<|endoftext|>``), either also as ``.gz``; a folder of such files; ``author:N`` or ``author:N:SEED``,
-    N stories of the offline author (seed 0 where none is given). Stories without text are left out.
+    N stories of the offline author (seed 0 where none is given), with gold labels. Stories without text are left
+    out.
 
     Raises at once: UsageError for a bad ``author:`` source or limit, DataError for a file that is absent or of
     another kind. Raises DataError while reading: nothing in it, not UTF-8, NUL characters, broken gzip, a line
@@ -57,8 +67,10 @@ def read_stories(source: str | Path, *, limit: int | None = None) -> Iterator[St
     if limit is not None and limit < 0:
         raise UsageError(f"Cannot read {limit} stories.", "Give a limit of 0 or more.")
     author = _author_numbers(source)
-    stories = _author_stories(*author) if author else _file_stories(_story_files(Path(source)), source)
-    return islice(stories, limit)
+    if author:
+        return islice(_author_stories(*author, text_only, keep), limit)
+    stories = _file_stories(_story_files(Path(source)), source)
+    return islice((story for story in stories if keep is None or keep(story)), limit)
 
 
 def describe_source(source: str | Path) -> tuple[str, str]:
@@ -90,10 +102,12 @@ def _author_numbers(source: str | Path) -> tuple[int, int] | None:
     return int(found[1]), int(found[2] or 0)
 
 
-def _author_stories(n_stories: int, seed: int) -> Iterator[Story]:
+def _author_stories(
+    n_stories: int, seed: int, text_only: bool, keep: Callable[[Story], bool] | None
+) -> Iterator[Story]:
     from tslens.corpus.author import write_stories
 
-    yield from write_stories(n_stories, seed=seed)
+    yield from write_stories(n_stories, seed=seed, text_only=text_only, keep=keep)
 
 
 # Files ------------------------------------------------------------------------------------------------------

@@ -67,6 +67,11 @@ def find_punctuation(text: str) -> list[Span]:
     return [found.span() for found in _PIECE.finditer(text) if found.lastgroup == "punctuation"]
 
 
+def find_units(text: str) -> list[Span]:
+    """Words and single punctuation marks, in the order of the text: what labels are given to."""
+    return [found.span() for found in _PIECE.finditer(text)]
+
+
 def find_sentences(text: str) -> list[Sentence]:
     """Sentences in order; every character that is not blank is in exactly one.
 

@@ -35,10 +35,10 @@ class HeldOut:
         self.source, self.sha256 = describe_source(asked)
 
     def _kept(self, source: str, exclude: frozenset[int], *, own: bool) -> Iterator[Story]:
-        for story in read_stories(source):
+        for story in read_stories(source, keep=is_validation if own else None):
             if story.digest in exclude:
                 self.n_excluded += 1
-            elif not own or is_validation(story):
+            else:
                 yield story
 
     def __iter__(self) -> Iterator[Story]:

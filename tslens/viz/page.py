@@ -28,6 +28,10 @@ MAX_PAGE_BYTES = 4_900_000
 """A page stays below 5 MB, so that it opens on a phone and passes as an attachment."""
 
 _LONG_FACT = 32
+_NOSCRIPT = (
+    "<noscript><p>Scripts are off. The tables on this page are complete without them; only the "
+    "drawings of attention are missing.</p></noscript>\n"
+)
 _UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 _SPELLED = {"\n": "↵", "\t": "⇥"}
 
@@ -83,16 +87,17 @@ def build_page(
     main: str,
     data: Mapping[str, Any],
     scripts: Sequence[str],
+    has_patterns: bool = True,
 ) -> str:
     """The whole file as text.
 
     ``lead``: what was found, in one sentence. ``header``: facts; long ones stand at the foot.
     ``main``: HTML, escaped by its maker. ``data``: JSON for the scripts, which are names in
-    ``assets/page``.
+    ``assets/page``. ``has_patterns``: the page draws attention, with CircuitsVis' bundle.
     """
     assets = files("tslens") / "assets" / "page"
     code = [
-        circuitsvis_script(),
+        *([circuitsvis_script()] if has_patterns else []),
         *((assets / name).read_text(encoding="utf-8") for name in scripts),
     ]
     return "".join(
@@ -106,9 +111,8 @@ def build_page(
             f"<style>\n{(assets / 'page.css').read_text(encoding='utf-8')}</style>\n</head>\n<body>\n",
             f"<header>\n<h1>{escape(title)}</h1>\n",
             f'<p class="lead">{escape(lead)}</p>\n{_top_facts(header)}</header>\n',
-            "<noscript><p>Scripts are off. The tables on this page are complete without them; only the "
-            "drawings of attention are missing.</p></noscript>\n",
-            f"<main>\n{main}</main>\n{_foot(header)}",
+            _NOSCRIPT if has_patterns else "",
+            f"<main>\n{main}</main>\n{_foot(header, has_patterns=has_patterns)}",
             f'<script type="application/json" id="data">{embed_json(data)}</script>\n',
             *(f"<script>{text}</script>\n" for text in code),
             "</body>\n</html>\n",
@@ -157,7 +161,8 @@ def _top_facts(header: Mapping[str, str]) -> str:
     return f'<dl class="facts">{items}</dl>\n' if items else ""
 
 
-def _foot(header: Mapping[str, str]) -> str:
-    made = {"made by": f"tslens {tslens.__version__}, drawings by CircuitsVis {version('circuitsvis')}"}
+def _foot(header: Mapping[str, str], *, has_patterns: bool) -> str:
+    drawings = f", drawings by CircuitsVis {version('circuitsvis')}" if has_patterns else ""
+    made = {"made by": f"tslens {tslens.__version__}{drawings}"}
     facts = definitions({**header, **made})
     return f'<footer id="provenance">\n<h2>Where this comes from</h2>\n{facts}</footer>\n'

@@ -1,0 +1,67 @@
+"""Stories as lines of a file, or of standard output."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tslens.cli.console import progress_bar
+
+if TYPE_CHECKING:
+    from tslens.types import Story
+
+
+def row_of(story: Story) -> dict[str, Any]:
+    """A story as one line of a file."""
+    return {"text": story.text, **story.extra}
+
+
+def check_name(out: Path | None) -> None:
+    """Raises UsageError for a name that ends in neither .jsonl nor .jsonl.gz."""
+    from tslens.errors import UsageError
+
+    if out is not None and not out.name.lower().endswith((".jsonl", ".jsonl.gz")):
+        raise UsageError(
+            f'"{out}" ends in neither .jsonl nor .jsonl.gz.', "Name the file, as in --out stories.jsonl"
+        )
+
+
+def write_rows(stories: Iterable[Story], out: Path | None, total: int | None) -> int:
+    """Write stories line by line, to a file as a whole or not at all, or to standard output; how many."""
+    n_written = 0
+    if out is None:
+        for story in stories:
+            print(json.dumps(row_of(story), ensure_ascii=False))
+            n_written += 1
+        return n_written
+    started = time.perf_counter()
+    with progress_bar("stories", total) as (bar, task), _open(out) as file:
+        for story in stories:
+            file.write(json.dumps(row_of(story), ensure_ascii=False) + "\n")
+            n_written += 1
+            rate = n_written / (time.perf_counter() - started)
+            bar.update(task, completed=n_written, note=f"{n_written} stories, {rate:.0f} a second")
+    return n_written
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    """A text file that is whole or absent, packed where its name ends in .gz; equal lines give equal bytes."""
+    from tslens.files import atomic_write
+
+    if not path.name.lower().endswith(".gz"):
+        with atomic_write(path) as file:
+            yield file
+        return
+    with (
+        atomic_write(path, "wb") as raw,
+        gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed,
+        io.TextIOWrapper(packed, encoding="utf-8", newline="\n") as text,
+    ):
+        yield text

@@ -1,0 +1,64 @@
+"""Gold labels: what the offline author knows of each word of its story, as ``types.Labels``.
+
+Clauses, their subjects, actions and objects, entities and the introduction are written in the author's sentences
+(``corpus.markup``); parts of speech and lemmas follow from the vocabulary, the marks and, for words of many
+uses ("to", "that", "more"), the words beside them (``corpus.gold_rules``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tslens.corpus.gold_tags import tag_words
+from tslens.corpus.markup import MarkedText, Unit
+from tslens.corpus.topics import choose_topics
+from tslens.types import Labels
+
+MADE_BY = "author"
+HERO = "hero"
+
+_PRONOUNS = frozenset(
+    "he him his himself she her hers herself it its itself they them their theirs themselves".split()
+)
+
+
+def label_story(marked: MarkedText) -> Labels:
+    """Gold labels of a story from its marked text.
+
+    Raises KeyError for a word that neither the vocabulary nor ``assets/author/parts_of_speech.toml`` knows.
+    """
+    units = marked.units
+    words = [marked.text[unit.start : unit.end] for unit in units]
+    tags = tag_words(words, units)
+    pos, lemma = tuple(tag for tag, _ in tags), tuple(base for _, base in tags)
+    entities: dict[str, int] = {}
+    for unit in units:
+        if unit.entity:
+            entities.setdefault(unit.entity, len(entities))
+    return Labels(
+        made_by=MADE_BY,
+        pos=pos,
+        lemma=lemma,
+        clause=tuple(marked.clause),
+        clauses=tuple(marked.clauses),
+        mention=tuple(entities.get(unit.entity, -1) for unit in units),
+        antecedent=_antecedents(words, units),
+        protagonist=entities.get(HERO),
+        introduction=tuple(i for i, unit in enumerate(units) if unit.introduces and words[i][0].isalnum()),
+        topics=choose_topics(pos, lemma),
+        quote=tuple(unit.quote for unit in units),
+        story_part=tuple(unit.part for unit in units),
+    )
+
+
+def _antecedents(words: Sequence[str], units: Sequence[Unit]) -> tuple[int, ...]:
+    """For each pronoun the nearest earlier mention that is none; of a group also that of one of its members."""
+    latest: dict[str, int] = {}
+    found = []
+    for index, (word, unit) in enumerate(zip(words, units, strict=True)):
+        is_pronoun = bool(unit.entity) and word.lower().partition("'")[0] in _PRONOUNS
+        members = (unit.entity, *unit.entity.split("+"))
+        found.append(max((latest.get(member, -1) for member in members), default=-1) if is_pronoun else -1)
+        if unit.entity and not is_pronoun:
+            latest[unit.entity] = index
+    return tuple(found)
