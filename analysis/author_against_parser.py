@@ -99,23 +99,32 @@ def show_differences(stories: list[Story], gold: dict[str, Marked], parse: dict[
 
 
 def show_table(gold: dict[str, Marked], parse: dict[str, Marked]) -> None:
-    """F1 of each label as measured, and after judging."""
-    judged: dict[str, Counter[str]] = defaultdict(Counter)
-    path = REPORT / "judgements.jsonl"
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    """Table of F1 as measured, and of either against what the judge found right."""
+    verdicts: dict[tuple[str, int, int], str] = {}
+    for line in (REPORT / "judgements.jsonl").read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
-        judged[row["label"]][row["right"]] += 1
+        verdicts[row["label"], row["story"], row["unit"]] = row["right"]
+    print(
+        "| label | gold | F1 as measured | differences | right: gold, parse, either | F1 of gold | F1 of the parse |"
+    )
+    print("|---|---|---|---|---|---|---|")
     for name in gold:
-        facts: dict[str, object] = {
-            "label": name,
-            "gold": len(gold[name]),
-            "parse": len(parse[name]),
-            "f1": round(f1(gold[name], parse[name]), 4),
-            "differences": len(gold[name] ^ parse[name]),
-        }
-        if judged[name]:
-            facts |= dict(judged[name])
-        print(json.dumps(facts))
+        differences = gold[name] ^ parse[name]
+        judged = {mark: verdicts.get((name, *mark[:2])) for mark in differences}
+        measured = (
+            f"| {name} | {len(gold[name]):,} | {f1(gold[name], parse[name]):.3f} | {len(differences):,} |"
+        )
+        if None in judged.values():
+            print(f"{measured} not judged | | |")
+            continue
+        count = Counter(judged.values())
+        only_gold = {mark for mark, right in judged.items() if right == "gold" and mark in gold[name]}
+        only_parse = {mark for mark, right in judged.items() if right == "parse" and mark in parse[name]}
+        either = {mark for mark, right in judged.items() if right == "both"}
+        truth = (gold[name] & parse[name]) | only_gold | only_parse
+        rights = f"{count['gold']}, {count['parse']}, {count['both']}"
+        scores = [f1(marks - (either - truth), truth) for marks in (gold[name], parse[name])]
+        print(f"{measured} {rights} | {scores[0]:.4f} | {scores[1]:.4f} |")
 
 
 def main() -> None:

@@ -11,7 +11,8 @@ from tslens.model.loss import LossReport, evaluate, loss_per_target
 from tslens.model.transformer import TinyTransformer
 from tslens.types import Story
 
-AUTHOR_STORIES = 40  # read for each story that is wanted: 5% are of the validation side
+AUTHOR_STORIES = 40  # written for each story that is wanted: 5% are of the validation side
+SPARE_STORIES = 10
 FIRST_STORIES = 200  # held in memory: the model's loss is read on them, pages show some
 
 
@@ -23,7 +24,7 @@ class HeldOut:
     """
 
     def __init__(self, model: TinyTransformer, source: str | None, n_stories: int) -> None:
-        asked = source or f"author:{n_stories * AUTHOR_STORIES}"
+        asked = source or f"author:{(n_stories + SPARE_STORIES) * AUTHOR_STORIES}"
         self.n_excluded = 0
         self._stories = islice(self._kept(asked, model.train_digests, own=source is None), n_stories)
         self.first = list(islice(self._stories, FIRST_STORIES))
