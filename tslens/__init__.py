@@ -13,10 +13,18 @@ _HOME = {
     "Story": "tslens.types",
     "HeadId": "tslens.types",
     "HeadScore": "tslens.types",
+    "Labels": "tslens.types",
     "Provenance": "tslens.types",
     "TslensError": "tslens.errors",
     "read_stories": "tslens.corpus.stories",
     "write_stories": "tslens.corpus.author",
+    "annotate": "tslens.corpus.annotate",
+    "read_labels": "tslens.corpus.labelled",
+    "unit_labels": "tslens.corpus.labelled",
+    "relation_pairs": "tslens.corpus.labelled",
+    "token_labels": "tslens.corpus.labelled",
+    "user_label": "tslens.corpus.labelled",
+    "corrupt": "tslens.corpus.corrupt",
     "ModelSpec": "tslens.model.spec",
     "TinyTransformer": "tslens.model.transformer",
     "load_model": "tslens.model.load",
@@ -28,7 +36,14 @@ _HOME = {
 __all__ = ["__version__", *sorted(_HOME)]
 
 if TYPE_CHECKING:
+    from tslens.corpus.annotate import annotate as annotate
     from tslens.corpus.author import write_stories as write_stories
+    from tslens.corpus.corrupt import corrupt as corrupt
+    from tslens.corpus.labelled import read_labels as read_labels
+    from tslens.corpus.labelled import relation_pairs as relation_pairs
+    from tslens.corpus.labelled import token_labels as token_labels
+    from tslens.corpus.labelled import unit_labels as unit_labels
+    from tslens.corpus.labelled import user_label as user_label
     from tslens.corpus.stories import read_stories as read_stories
     from tslens.errors import TslensError as TslensError
     from tslens.model.load import load_model as load_model
@@ -39,6 +54,7 @@ if TYPE_CHECKING:
     from tslens.train.loop import train_model as train_model
     from tslens.types import HeadId as HeadId
     from tslens.types import HeadScore as HeadScore
+    from tslens.types import Labels as Labels
     from tslens.types import Provenance as Provenance
     from tslens.types import Story as Story
 

@@ -32,6 +32,9 @@ PARTS_OF_SPEECH = (
 )
 """Universal parts of speech. A contraction has that of its first part: "didn't" is AUX, "I'm" is PRON."""
 
+MADE_BY_AUTHOR = "author"
+"""``Labels.made_by`` of gold labels."""
+
 STORY_PARTS = ("opening", "problem", "turn", "ending", "moral")
 
 FEATURES = {

@@ -27,5 +27,5 @@ def test_an_example_is_under_forty_lines(script):
     assert len(script.read_text(encoding="utf-8").splitlines()) < 40
 
 
-def test_there_are_two():
-    assert len(EXAMPLES) >= 2
+def test_there_are_three():
+    assert len(EXAMPLES) >= 3

@@ -48,7 +48,7 @@ def labels(stories):
 def test_first_hundred_stories_keep_their_bytes():
     """Made by this test itself: when words or sentences change on purpose, take the digest from its failure."""
     text = "\n\n".join(repr((story.text, story.extra)) for story in author.write_stories(100, seed=0))
-    assert hashlib.blake2b(text.encode(), digest_size=16).hexdigest() == "caec47d92916c6851efbecc443d3b7b0"
+    assert hashlib.blake2b(text.encode(), digest_size=16).hexdigest() == "c34adc9bcdd858e7f9c6dd973728ab9c"
 
 
 def test_story_depends_on_seed_and_index_alone():

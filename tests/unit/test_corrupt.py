@@ -1,6 +1,7 @@
 """Twins of stories: each kind and strength on labels made by hand, nothing else changed, always the same."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -180,12 +181,14 @@ def test_names_become_those_of_others(told):
 @pytest.mark.parametrize(
     ("sentence", "expected"),
     [
-        ("He/PRON@0_s ran/VERB/run_v .", {"She ran.", "It ran.", "They ran."}),
+        ("He/PRON@0_s ran/VERB/run_v .", {"She ran."}),
         ("They/PRON@0_s were/AUX/be_v glad/ADJ .", None),
-        ("She/PRON@0_s was/AUX/be_v glad/ADJ .", {"He was glad.", "It was glad."}),
-        ("Anna/PROPN@1_s saw/VERB/see_v him/PRON@0_o .", {"Anna saw her.", "Anna saw it.", "Anna saw them."}),
+        ("She/PRON@0_s was/AUX/be_v glad/ADJ .", {"He was glad."}),
+        ("Anna/PROPN@1_s saw/VERB/see_v him/PRON@0_o .", {"Anna saw her."}),
         ("Anna/PROPN@1_s saw/VERB/see_v her/PRON@0 dog/NOUN_o .",
-         {"Anna saw his dog.", "Anna saw its dog.", "Anna saw their dog."}),
+         {"Anna saw his dog."}),
+        ("Anna/PROPN@1_s saw/VERB/see_v it/PRON@0_o .", {"Anna saw him.", "Anna saw her."}),
+        ("Anna/PROPN@1_s saw/VERB/see_v them/PRON@0_o .", {"Anna saw it."}),
     ],
 )  # fmt: skip
 def test_pronouns_keep_their_case_and_the_verb(sentence, expected):
@@ -206,8 +209,8 @@ def test_an_object_comes_back_only_while_it_is_gone(told):
             assert event < start - added <= end
 
 
-def test_recorded_events_are_used_where_a_story_has_them(told):
-    _, labels = told
+def test_recorded_events_of_the_author_are_used(told):
+    labels = replace(told[1], made_by="author")
     events = [
         {"event": "broken", "object": "dog", "unit": 66},
         {"event": "mended", "object": "dog", "unit": 86},
@@ -217,6 +220,53 @@ def test_recorded_events_are_used_where_a_story_has_them(told):
     ((start, end),) = twin.spans
     assert "the dog" in twin.text[start:end]
     assert corrupt(build(events=[])[0], labels, "object_back", "one", seed=1) is None
+
+
+@pytest.mark.parametrize(
+    "events", [[{"event": "lost"}], [{"event": "lost", "object": 3, "unit": "a"}], "lost", [7]]
+)
+def test_events_of_somebody_else_are_not_read(told, events):
+    labels = told[1]
+    found = corrupt(build(events=events)[0], labels, "object_back", "one", seed=1)
+    assert found == corrupt(build()[0], labels, "object_back", "one", seed=1)
+
+
+def test_nothing_is_used_after_it_is_found_and_the_giver_is_who_uses_it():
+    """In stories of the author, where what happens when is known."""
+    n_twins = 0
+    for story in write_stories(400, seed=6):
+        events = story.extra["events"]
+        twin = corrupt(story, Labels.from_json(story.extra["labels"]), "object_back", "high", seed=0)
+        if not events or twin is None:
+            continue
+        units = find_units(story.text)
+        begin = min(
+            units[event["unit"]][0] for event in events if event["event"] in ("lost", "broken", "given")
+        )
+        ends = [units[event["unit"]][0] for event in events if event["event"] in ("found", "mended")]
+        added = 0
+        for start, stop in twin.spans:
+            place = start - added
+            assert begin - 2 <= place, twin.text
+            assert events[0]["event"] == "found" or place <= min(ends, default=len(story.text)), twin.text
+            hero = story.extra["summary"].split()[0]  # summaries begin with the name of the hero
+            assert hero in twin.text[start:stop], twin.text
+            added += stop - start + 1
+            n_twins += 1
+    assert n_twins > 30
+
+
+@pytest.mark.parametrize(
+    ("sentence", "is_site"),
+    [
+        ("I'll/PRON_s help/VERB_v you/PRON_o .", False),
+        ("If/SCONJ she/PRON@0_s was/AUX/be_v glad/ADJ .", False),
+        ("She/PRON@0_s was/AUX/be_v glad/ADJ .", True),
+    ],
+)
+def test_verbs_that_may_stand_so_do_not_disagree(sentence, is_site):
+    twin = corrupt(*build([(sentence, 0)]), "agreement", "one", seed=0)
+    assert (twin is not None) == is_site
 
 
 def test_the_last_sentence_goes_with_a_closing_formula(told):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,9 +12,10 @@ import typer
 
 from tslens.cli import options
 from tslens.cli.console import say, show, show_json, show_table
-from tslens.cli.story_rows import check_name, write_rows
+from tslens.cli.story_rows import check_name, count_tokens, no_twin, write_rows
 
 if TYPE_CHECKING:
+    from tslens.corpus.tokenizer import Splitter
     from tslens.types import Story
 
 
@@ -41,10 +42,14 @@ def annotate(
 ) -> None:
     """Label each word of each story: part of speech, clause, mention, quote, topic.
 
-    With --corrupt the lines are corrupted twins, made by these labels; the field "original" holds the story.
+    Gold labels of the offline author are kept. What was parsed is kept in $TSLENS_CACHE (default ~/.cache/tslens).
     With --tokenizer (once or more) each line has "tokenized": the tokens, and every label for each of them.
+    With --corrupt the lines are corrupted twins, made by these labels; the field "original" holds the story. A twin
+    that was changed in one place has as many tokens as the story, where there is such a place.
 
     Example: tslens data annotate stories.jsonl.gz --out labelled.jsonl.gz
+
+    Example: tslens data annotate mine.jsonl --label mood --tokenizer tokenizer.json --out labelled.jsonl
     """
     say(f"tslens data annotate: reading {source}")
     from tslens.corpus.annotate import annotate as annotate_stories
@@ -52,18 +57,20 @@ def annotate(
     from tslens.corpus.annotation_cache import AnnotationCache
     from tslens.corpus.corrupted import corrupt_stories, read_fault
     from tslens.corpus.stories import read_stories
+    from tslens.corpus.tokenizer import read_splitter
     from tslens.errors import UsageError
+    from tslens.labels import LABELS
 
     check_name(out)
     if stories is not None and stories < 1:
         raise UsageError(f"{stories} stories are none.", "Ask for one or more.")
-    if label and "labels" in label:
-        raise UsageError('"labels" is where this command writes.', "Give your column another name.")
-    if corrupt and tokenizer:
-        raise UsageError(
-            "Labels of a story do not fit its corrupted twin.", "Leave out --tokenizer or --corrupt."
-        )
-    fault = read_fault(corrupt) if corrupt else None
+    for name in label or ():
+        if name in {"labels", "tokenized", *(known.name for known in LABELS)}:
+            raise UsageError(f'"{name}" is a name that tslens gives.', "Give your column another name.")
+    if Path(source).exists() and out.exists() and out.samefile(source):
+        raise UsageError(f"{out} would replace the stories that are read.", "Choose another --out.")
+    splitters = {str(path): read_splitter(path) for path in tokenizer or ()}
+    fault = None if corrupt is None else read_fault(corrupt)
     found = _checked(read_stories(source, limit=stories), source, label or [])
     parser = open_parser()
     say(f"tslens data annotate: {parser.version}")
@@ -78,11 +85,21 @@ def annotate(
             cache=None if no_cache else AnnotationCache(),
         )
     )
-    if tokenizer:
-        written = _tokenized(written, tokenizer, label or [])
     if fault:
-        written = corrupt_stories(written, fault, seed=seed, counts=twins)
-    write_rows(written, out, stories)
+        written = corrupt_stories(
+            written,
+            fault,
+            seed=seed,
+            n_tokens=count_tokens(splitters),
+            counts=twins,
+            leave_out=label or (),
+        )
+    elif splitters:
+        written = _tokenized(written, splitters, label or [])
+    n_written = write_rows(written, out, stories)
+    if fault and not n_written:
+        out.unlink(missing_ok=True)
+        raise no_twin(fault, twins)
     facts = counts.facts(time.perf_counter() - started)
     if as_json:
         extra = {"corruption": dict(twins)} if fault else {}
@@ -152,21 +169,14 @@ def _checked(stories: Iterable[Story], source: str, names: list[str]) -> Iterato
         yield story
 
 
-def _tokenized(stories: Iterable[Story], paths: list[Path], names: list[str]) -> Iterator[Story]:
+def _tokenized(
+    stories: Iterable[Story], splitters: Mapping[str, Splitter], names: list[str]
+) -> Iterator[Story]:
     """Stories with a field ``tokenized``: for each tokenizer, by its path, tokens and their labels."""
     from dataclasses import replace
 
     from tslens.corpus.labelled import tokenized
-    from tslens.corpus.tokenizer import StoryTokenizer
 
-    tokenizers = {str(path): StoryTokenizer.load(path) for path in paths}
-    return (
-        replace(
-            story,
-            extra={
-                **story.extra,
-                "tokenized": {name: tokenized(story, t, names) for name, t in tokenizers.items()},
-            },
-        )
-        for story in stories
-    )
+    for story in stories:
+        found = {name: tokenized(story, split, names) for name, split in splitters.items()}
+        yield replace(story, extra={**story.extra, "tokenized": found})

@@ -11,7 +11,7 @@ import typer
 
 from tslens.cli import options
 from tslens.cli.console import say, show, show_json
-from tslens.cli.story_rows import check_name, row_of, write_rows
+from tslens.cli.story_rows import check_name, count_tokens, no_twin, row_of, write_rows
 
 SCHEMA = "tslens.stories/1"
 
@@ -36,6 +36,12 @@ def author(
         ),
     ] = None,
     corrupt: options.Corrupt = None,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(
+            "--tokenizer", help="With --corrupt KIND:one: twins have as many of its tokens as the story."
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="A .jsonl or .jsonl.gz file; standard output if absent.")
     ] = None,
@@ -48,16 +54,20 @@ def author(
     twin, and the field "original" holds the story that it was made from.
 
     Example: tslens data author --stories 20000 --features twist,moral_value --out stories.jsonl
+
+    Example: tslens data author --stories 100 --words swim,frog,sad --corrupt tense:low --out twins.jsonl
     """
     from tslens.corpus.author import read_wishes, write_stories
     from tslens.corpus.corrupted import corrupt_stories, read_fault
+    from tslens.corpus.tokenizer import read_splitter
     from tslens.errors import UsageError
 
     if stories < 1:
         raise UsageError(f"{stories} stories are none.", "Ask for one or more.")
     check_name(out)
     wishes = read_wishes(words, features)
-    fault = read_fault(corrupt) if corrupt else None
+    fault = None if corrupt is None else read_fault(corrupt)
+    splitters = {} if tokenizer is None else {str(tokenizer): read_splitter(tokenizer)}
     say(f"tslens data author: {stories} stories (seed {seed})")
     started = time.perf_counter()
     counts: Counter[str] = Counter()
@@ -65,12 +75,18 @@ def author(
         stories, seed=seed, wishes=wishes, n_processes=options.count_processes(processes, stories)
     )
     if fault:
-        written = corrupt_stories(written, fault, seed=seed, counts=counts)
+        written = corrupt_stories(written, fault, seed=seed, n_tokens=count_tokens(splitters), counts=counts)
     if as_json and out is None:
         show_json({"schema": SCHEMA, "seed": seed, "stories": [row_of(story) for story in written]})
         return
     n_written = write_rows(written, out, stories)
+    if fault and not n_written:
+        if out is not None:
+            out.unlink(missing_ok=True)
+        raise no_twin(fault, counts)
     if out is None:
+        if fault:
+            say(", ".join(f"{number} {what}" for what, number in sorted(counts.items())))
         return
     seconds = time.perf_counter() - started
     if as_json:

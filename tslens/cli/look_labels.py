@@ -45,6 +45,7 @@ def look_labels(text: str | None, stories: str | None, number: int, html: Path |
         )
         return
     _show_story(story.text, labels)
+    _show_corruption(story)
     if html is not None:
         show(f"wrote {html}")
     else:
@@ -56,6 +57,8 @@ def _find_story(text: str | None, stories: str | None, number: int) -> tuple[Sto
     from tslens.errors import UsageError
     from tslens.types import Story
 
+    if text is not None and not text.strip():
+        raise UsageError("There is no word in this text.", "Give a sentence.")
     if (text is None) == (stories is None):
         raise UsageError(
             "There is no story to look at." if text is None else "There are two stories to look at.",
@@ -65,7 +68,10 @@ def _find_story(text: str | None, stories: str | None, number: int) -> tuple[Sto
         return Story(normalise(text)), "a text"
     story = next(islice(read_stories(str(stories)), number, None), None)
     if story is None:
-        raise UsageError(f"There is no story number {number} in {stories}.", "Count from 0.")
+        n_stories = sum(1 for _ in read_stories(str(stories), text_only=True))
+        raise UsageError(
+            f"There is no story number {number} in {stories}.", f"Numbers go from 0 to {n_stories - 1}."
+        )
     return story, f"{stories}, number {number}"
 
 
@@ -104,8 +110,20 @@ def _show_story(text: str, labels: Labels) -> None:
     console.print()
     console.print(legend)
     console.print(Text(summarise_labels(safe, labels)))
+    console.print(Text(f"Labels by: {labels.made_by}. Clauses (subject, action, object; - for none):"))
     for line in _clause_lines(text, labels):
         console.print(Text(line))
+
+
+def _show_corruption(story: Story) -> None:
+    """What was changed, where the story is a corrupted twin."""
+    found = story.extra.get("corruption")
+    if isinstance(found, dict) and isinstance(found.get("was"), list) and isinstance(found.get("now"), list):
+        show(
+            f"A corrupted twin, {found.get('kind')}:{found.get('strength')}; its labels are a parse of the twin."
+        )
+        for was, now in zip(found["was"], found["now"], strict=False):
+            show(f"  {was or '(nothing)'} -> {now or '(nothing)'}")
 
 
 def _clause_lines(text: str, labels: Labels) -> list[str]:

@@ -28,9 +28,10 @@ Corrupt = Annotated[
     str | None,
     typer.Option(
         "--corrupt",
-        help="Write corrupted twins: KIND:STRENGTH, as in tense:low. Kinds: word_order, agreement, tense, "
+        help="Write corrupted twins with one fault: KIND:STRENGTH, as in tense:low. Kinds: word_order, "
+        "agreement, tense, "
         "swapped_names, changed_pronoun, object_back, repeated_sentence, sentence_order, missing_ending, "
-        "ignored_instruction. Strengths: low, medium, high, one.",
+        "ignored_instruction. Strengths: low (10% of the places), medium (25%, the default), high (50%), one.",
     ),
 ]
 Processes = Annotated[

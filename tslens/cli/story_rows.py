@@ -6,7 +6,8 @@ import gzip
 import io
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,9 @@ from typing import TYPE_CHECKING, Any
 from tslens.cli.console import progress_bar
 
 if TYPE_CHECKING:
+    from tslens.corpus.corrupted import FaultName
+    from tslens.corpus.tokenizer import Splitter
+    from tslens.errors import TslensError
     from tslens.types import Story
 
 
@@ -48,6 +52,24 @@ def write_rows(stories: Iterable[Story], out: Path | None, total: int | None) ->
             rate = n_written / (time.perf_counter() - started)
             bar.update(task, completed=n_written, note=f"{n_written} stories, {rate:.0f} a second")
     return n_written
+
+
+def count_tokens(splitters: Mapping[str, Splitter]) -> Callable[[str], int] | None:
+    """Number of tokens of a text by the first tokenizer, None without one."""
+    split = next(iter(splitters.values()), None)
+    return None if split is None else lambda text: len(split(text))
+
+
+def no_twin(fault: FaultName, counts: Counter[str]) -> TslensError:
+    """What to say where no story can have a fault."""
+    from tslens.errors import DataError
+
+    hint = 'Stories need a field "words", a list of the words they were asked to use.'
+    what = ", ".join(f"{number} {name}" for name, number in sorted(counts.items()))
+    return DataError(
+        f'No story can have the fault "{fault.kind}" ({what}).',
+        hint if fault.kind == "ignored_instruction" else "Give more stories, or choose another fault.",
+    )
 
 
 @contextmanager

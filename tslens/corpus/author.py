@@ -32,13 +32,15 @@ from tslens.corpus.dice import Dice
 from tslens.corpus.gold import label_story
 from tslens.corpus.markup import MarkedText, plain_text, read_marks
 from tslens.corpus.parallel import map_chunks
-from tslens.corpus.uses import GivenWord, choose_use, draw_words, parse_word, words_of
+from tslens.corpus.uses import GivenWord, choose_uses, draw_words, parse_word, words_of
 from tslens.errors import UsageError
 from tslens.labels import FEATURES
 from tslens.types import Story
 
 _WORDS_OF_TEXT = range(90, 331)
 _ATTEMPTS = 100
+MOST_WORDS = 5
+_GOOD_EVENTS = ("found", "mended")
 _CHUNK = 50
 
 
@@ -59,11 +61,14 @@ def read_wishes(words: str | None, features: str | None) -> Wishes:
     An empty text asks for none. Raises UsageError for a word that the vocabulary does not have, an unknown
     feature, and for a happy and a bad ending at once.
     """
-    given = None if words is None else tuple(parse_word(word) for word in _parts(words))
-    asked = None if features is None else frozenset(_parts(features))
-    for name in sorted(asked or ()):
+    given = None if words is None else tuple(dict.fromkeys(parse_word(word) for word in _parts(words)))
+    if given and len(given) > MOST_WORDS:
+        raise UsageError(f"{len(given)} words are too many for one story.", f"Ask for up to {MOST_WORDS}.")
+    names = None if features is None else [name.lower().replace(" ", "_") for name in _parts(features)]
+    for name in names or ():
         if name not in FEATURES:
             raise UsageError(f'"{name}" is no feature of stories.', f"Choose of: {', '.join(FEATURES)}.")
+    asked = None if names is None else frozenset(names)
     if asked and {"bad_ending", "happy_ending"} <= asked:
         raise UsageError("A story cannot end well and badly at once.", "Choose one of the two endings.")
     return Wishes(given, asked)
@@ -135,7 +140,7 @@ def _tell(index: int, seed: int, wishes: Wishes) -> _Told:
         features = draw_features(dice) if wishes.features is None else wishes.features
         words = draw_words(dice) if wishes.words is None else wishes.words
         plan = draw_plan(dice, features)
-        uses = [choose_use(dice, word, number) for number, word in enumerate(words) if word]
+        uses = choose_uses(dice, words)
         pieces = Teller(plan, dice, uses, is_full=attempt % 2 == 1).story()
         text = plain_text("".join(piece.text for piece in pieces))
         if (
@@ -187,15 +192,16 @@ def summarise(plan: Plan) -> str:
 
 
 def _events(plan: Plan, pieces: Sequence[Piece], marked: MarkedText) -> list[dict[str, Any]]:
-    """What becomes of the plan's thing: event, the noun, and the first unit of the text after it."""
+    """What becomes of the plan's thing: event, the noun, and the unit from which it is so.
+
+    A loss is so from the end of the scene that tells of it; it is over from the start of the scene that ends it.
+    """
     becomes = dict(event.split(":", 1) for event in load_grammar().plots[plan.plot].get("events", "").split())
     starts = [unit.start for unit in marked.units]
-    return [
-        {
-            "event": becomes[piece.scene],
-            "object": plan.thing["thing"],
-            "unit": min(bisect_left(starts, end), len(starts) - 1),
-        }
-        for piece, end in zip(pieces, marked.ends, strict=True)
-        if piece.scene in becomes
-    ]
+    events = []
+    for piece, begin, end in zip(pieces, [0, *marked.ends], marked.ends, strict=False):
+        if event := becomes.get(piece.scene):
+            place = begin if event in _GOOD_EVENTS else end
+            unit = min(bisect_left(starts, place), len(starts) - 1)
+            events.append({"event": event, "object": plan.thing["thing"], "unit": unit})
+    return events

@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import Any
 
@@ -136,7 +136,7 @@ def list_tellings(scene: str, world: str, has_dialogue: bool) -> tuple[str, ...]
     return tuple(lines)
 
 
-@cache
+@lru_cache(maxsize=8192)  # the assets have fewer lines; sentences for given words come and go
 def parse_line(line: str) -> Template:
     """Read the notation of a line: text, {slot}, <list>, [one|two], each with the marks that follow it.
 

@@ -94,7 +94,8 @@ FAULTS = {
 class Corruption:
     """A twin of a story with one kind of fault.
 
-    ``spans``: characters of each changed place in ``text``; empty where something is gone. ``n_sites``: sites that
+    ``spans``: characters of each changed place in ``text``; empty where something is gone. ``was``: what stood there in
+    the story; empty where something was added. ``n_sites``: sites that
     were changed, of ``n_eligible`` that could have been.
     """
 
@@ -102,6 +103,7 @@ class Corruption:
     strength: str
     text: str
     spans: tuple[Span, ...]
+    was: tuple[str, ...]
     n_sites: int
     n_eligible: int
 
@@ -134,9 +136,9 @@ def corrupt(
     dice = Dice(seed, kind, strength, story.text)
     first: Corruption | None = None
     for draft in _drafts(kind, strength, reading, sites, dice, 1 if n_tokens is None else _MAX_TRIES):
-        text, spans = apply_edits(story.text, draft.edits)
+        text, spans, was = apply_edits(story.text, draft.edits)
         if text != story.text:
-            twin = Corruption(kind, strength, text, spans, draft.n_sites, len(sites))
+            twin = Corruption(kind, strength, text, spans, was, draft.n_sites, len(sites))
             if n_tokens is None or share is not None or n_tokens(text) == n_tokens(story.text):
                 return twin
             first = first or twin

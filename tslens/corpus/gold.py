@@ -12,10 +12,13 @@ from collections.abc import Sequence
 from tslens.corpus.gold_tags import tag_words
 from tslens.corpus.markup import MarkedText, Unit
 from tslens.corpus.topics import choose_topics
+from tslens.labels import MADE_BY_AUTHOR
 from tslens.types import Labels
 
-MADE_BY = "author"
 HERO = "hero"
+_FAMILY = frozenset(
+    "mom dad mother father grandma grandpa grandmother grandfather aunt uncle sister brother cousin".split()
+)
 
 _PRONOUNS = frozenset(
     "he him his himself she her hers herself it its itself they them their theirs themselves".split()
@@ -31,12 +34,13 @@ def label_story(marked: MarkedText) -> Labels:
     words = [marked.text[unit.start : unit.end] for unit in units]
     tags = tag_words(words, units)
     pos, lemma = tuple(tag for tag, _ in tags), tuple(base for _, base in tags)
+    _mark_family(words, units)
     entities: dict[str, int] = {}
     for unit in units:
         if unit.entity:
             entities.setdefault(unit.entity, len(entities))
     return Labels(
-        made_by=MADE_BY,
+        made_by=MADE_BY_AUTHOR,
         pos=pos,
         lemma=lemma,
         clause=tuple(marked.clause),
@@ -49,6 +53,21 @@ def label_story(marked: MarkedText) -> Labels:
         quote=tuple(unit.quote for unit in units),
         story_part=tuple(unit.part for unit in units),
     )
+
+
+def _mark_family(words: Sequence[str], units: Sequence[Unit]) -> None:
+    """Give "his grandpa" an entity where the sentence has no mark for it: the grandpa of the story, if it has one."""
+    known = {
+        word.lower().partition("'")[0]: unit.entity
+        for word, unit in zip(words, units, strict=True)
+        if unit.entity in ("elder", "parent")
+    }
+    for index, (word, unit) in enumerate(zip(words, units, strict=True)):
+        noun = word.lower().partition("'")[0]
+        if noun in _FAMILY and not unit.entity:
+            owners = units[max(0, index - 2) : index]
+            if any(owner.entity == HERO and owner.sentence == unit.sentence for owner in owners):
+                unit.entity = known.get(noun, f"family.{noun}")
 
 
 def _antecedents(words: Sequence[str], units: Sequence[Unit]) -> tuple[int, ...]:

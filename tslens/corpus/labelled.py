@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from tslens.corpus.tokenizer import StoryTokenizer
+from tslens.corpus.tokenizer import Splitter
 from tslens.corpus.words import Span, align, find_sentences, find_units, find_words
 from tslens.errors import DataError
 from tslens.labels import LABELS
@@ -38,13 +38,14 @@ def read_labels(story: Story) -> Labels | None:
     if row is None:
         return None
     hint = "Annotate the stories anew with: tslens data annotate STORIES --out FILE"
+    n_units = len(find_units(story.text))
     try:
         labels = Labels.from_json(row)
-    except (KeyError, TypeError) as error:
+        fits = _fits(labels, n_units)
+    except (AttributeError, KeyError, TypeError) as error:
         raise DataError(
             f'A story has a field "labels" of another kind: {story.text[:40]!r}.', hint
         ) from error
-    n_units = len(find_units(story.text))
     per_unit = (labels.pos, labels.lemma, labels.clause, labels.mention, labels.antecedent, labels.quote)
     if any(len(values) != n_units for values in (*per_unit, labels.story_part)):
         raise DataError(
@@ -52,7 +53,22 @@ def read_labels(story: Story) -> Labels | None:
             f" in {story.text[:40]!r}.",
             hint,
         )
+    if not fits:
+        raise DataError(f"The labels of a story point outside it: {story.text[:40]!r}.", hint)
     return labels
+
+
+def _fits(labels: Labels, n_units: int) -> bool:
+    """Whether all that a record points to is there, and its words are words."""
+    clauses = [unit for c in labels.clauses for unit in (c.action, c.subject, c.object) if unit is not None]
+    indices = [*labels.introduction, *clauses, *labels.antecedent]
+    texts = (labels.made_by, *labels.pos, *labels.lemma, *labels.topics, *labels.story_part)
+    return (
+        all(-1 <= index < n_units for index in indices)
+        and all(-1 <= index < len(labels.clauses) for index in labels.clause)
+        and all(-1 <= index < n_units for index in (*labels.mention, *labels.quote))
+        and all(isinstance(text, str) for text in texts)
+    )
 
 
 def unit_labels(text: str, labels: Labels) -> dict[str, list[Any]]:
@@ -197,10 +213,12 @@ def token_labels(
     return carried
 
 
-def tokenized(story: Story, tokenizer: StoryTokenizer, user_names: Sequence[str] = ()) -> dict[str, Any]:
-    """Tokens of a labelled story with the labels of each: ``{"tokens": [...], "labels": {name: [...]}}``.
+def tokenized(story: Story, split: Splitter, user_names: Sequence[str] = ()) -> dict[str, Any]:
+    """Tokens of a labelled story with the labels of each: tokens, offsets, unit (-1: none), labels by name.
 
-    ``user_names``: columns of the user to carry along. Raises DataError for a story without labels.
+    ``split``: text to the characters of each token (``corpus.tokenizer.read_splitter``). ``user_names``: columns of the
+    user to carry along. Indices (clause, mention, antecedent, ...) stay those of the story's units and entities.
+    Raises DataError for a story without labels.
     """
     labels = read_labels(story)
     if labels is None:
@@ -210,8 +228,13 @@ def tokenized(story: Story, tokenizer: StoryTokenizer, user_names: Sequence[str]
         )
     table: dict[str, Values] = {**unit_labels(story.text, labels)}
     table |= {name: user_label(story, name) for name in user_names}
-    ids, offsets = tokenizer.encode_with_offsets(story.text)
-    return {"tokens": tokenizer.token_strings(ids), "labels": token_labels(story.text, table, offsets)}
+    offsets = split(story.text)
+    return {
+        "tokens": [story.text[start:end] for start, end in offsets],
+        "offsets": [list(span) for span in offsets],
+        "unit": token_units(story.text, offsets).tolist(),
+        "labels": token_labels(story.text, table, offsets),
+    }
 
 
 # Labels of users --------------------------------------------------------------------------------------------
@@ -221,8 +244,9 @@ def user_label(story: Story, name: str) -> list[Any]:
     """A user's own label per unit, from a further field of the story's line; None for units without a value.
 
     The field is a list with one value for each word as parted by blanks, or for each word (``find_words``), or for
-    each unit (``find_units``). Where words are parted by blanks, the marks that touch a word share its value.
-    Raises DataError where the story has no such list, or one of another length.
+    each unit (``find_units``), tried in this order. Where words are parted by blanks, the marks that touch a word
+    share its value. Raises DataError where the story has no such list, one of another length, or one that fits
+    two of these and would put a word's value elsewhere.
     """
     values = story.extra.get(name)
     place = f"in the story {story.text[:40]!r}"
@@ -231,9 +255,21 @@ def user_label(story: Story, name: str) -> list[Any]:
             f'There is no list "{name}" {place}.', f'Write each line as {{"text": "...", "{name}": [...]}}.'
         )
     units = find_units(story.text)
-    for spans in (_parted_by_blanks(story.text), find_words(story.text), units):
-        if len(values) == len(spans):
-            return _on_units(units, spans, values)
+    found = [
+        _on_units(units, spans, values)
+        for spans in (_parted_by_blanks(story.text), find_words(story.text), units)
+        if len(values) == len(spans)
+    ]
+    on_words = [
+        [v for v, (start, _) in zip(f, units, strict=True) if story.text[start].isalnum()] for f in found
+    ]
+    if found and all(words == on_words[0] for words in on_words):
+        return found[0]
+    if found:
+        raise DataError(
+            f'The list "{name}" can be read in two ways {place}.',
+            f"Give {len(units)} values: one for each word and mark.",
+        )
     raise DataError(
         f'The list "{name}" has {len(values)} values {place}.',
         f"Give one for each of its {len(story.text.split())} words parted by blanks,"

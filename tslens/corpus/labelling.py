@@ -18,7 +18,7 @@ from tslens.corpus.telling import find_quotes, find_story_parts
 from tslens.corpus.topics import choose_topics
 from tslens.corpus.words import Span, find_sentences, find_units
 from tslens.labels import PARTS_OF_SPEECH
-from tslens.types import Labels
+from tslens.types import Clause, Labels
 
 _NOMINAL = ("nsubj", "nsubjpass", "dobj", "pobj")
 _SEVERAL = frozenset(("many", "two", "three", "four", "five", "few", "several", "these", "those", "all"))
@@ -33,6 +33,7 @@ def label(text: str, doc: Any, *, made_by: str) -> Labels:
     sentence_starts = [sentence.start for sentence in sentences]
     tokens = mend(_read(doc, text, units))
     found = find_clauses(tokens, is_word)
+    clauses = tuple(_of_words(clause, is_word) for clause in found.clauses)
     words = [text[start:end] for start, end in units]
     first = _first_token(tokens, len(units))
     pos, lemma = _tags(words, is_word, tokens, first, found.states)
@@ -48,7 +49,7 @@ def label(text: str, doc: Any, *, made_by: str) -> Labels:
             dep=[tokens[index].dep if index >= 0 else "punct" for index in top],
             head=[tokens[tokens[index].head].unit if index >= 0 else unit for unit, index in enumerate(top)],
             clause=found.of_unit,
-            clauses=found.clauses,
+            clauses=clauses,
             sentence=sentence,
             quote=quote,
         )
@@ -58,7 +59,7 @@ def label(text: str, doc: Any, *, made_by: str) -> Labels:
         pos=pos,
         lemma=lemma,
         clause=found.of_unit,
-        clauses=found.clauses,
+        clauses=clauses,
         mention=people.mention,
         antecedent=people.antecedent,
         protagonist=people.protagonist,
@@ -82,6 +83,16 @@ def _pos(token: Any) -> str:
     """Part of speech; what governs a noun is a preposition, also in "upon a time"."""
     is_preposition = token.pos_ == "SCONJ" and token.dep_ == "prep"
     return "ADP" if is_preposition else str(token.pos_)
+
+
+def _of_words(clause: Clause, is_word: Sequence[bool]) -> Clause:
+    """A clause without a subject or object that is a mark ("<b>x</b>")."""
+    subject, found = clause.subject, clause.object
+    return Clause(
+        clause.action,
+        subject if subject is not None and is_word[subject] else None,
+        found if found is not None and is_word[found] else None,
+    )
 
 
 def _positions(doc: Any, text: str) -> Iterator[int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -41,6 +41,10 @@ def _byte_of_symbol() -> dict[str, int]:
 
 
 _BYTE_OF_SYMBOL = _byte_of_symbol()
+
+
+Splitter = Callable[[str], list[tuple[int, int]]]
+"""From a text to the characters of each of its tokens, in order."""
 
 
 class StoryTokenizer:
@@ -180,6 +184,30 @@ class StoryTokenizer:
             END if i == self.eos_id else self._bytes[i].decode("utf-8", errors="backslashreplace")
             for i in ids
         ]
+
+
+def read_splitter(path: Path) -> Splitter:
+    """A function from a text to the characters of each token, for any tokenizer of the ``tokenizers`` library.
+
+    ``path``: as for ``StoryTokenizer.load``, which asks more of a tokenizer than offsets. Raises ModelError if there
+    is none or it is broken.
+    """
+    file = path / "tokenizer.json" if path.is_dir() else path
+    if not file.exists() and not (path / "vocab.json").exists():
+        raise ModelError(
+            f"There is no tokenizer {file}.", "Give the path of a tokenizer.json, or a folder with one."
+        )
+    try:
+        tokenizer = _read_json(file) if file.exists() else _read_gpt2(path)
+    except ModelError:
+        raise
+    except Exception as error:  # what the tokenizers library raises has no other class
+        raise ModelError(
+            f"The tokenizer {path} is broken: {error}.", "Restore it from its source."
+        ) from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return lambda text: list(tokenizer.encode(text, add_special_tokens=False).offsets)
 
 
 def check_vocab_size(vocab_size: int) -> None:

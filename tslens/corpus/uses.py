@@ -11,7 +11,16 @@ from functools import cache
 from importlib import resources
 
 from tslens.corpus.dice import Dice
-from tslens.corpus.vocabulary import Adjective, Noun, Use, Verb, inflect, load_vocabulary, plural
+from tslens.corpus.vocabulary import (
+    Adjective,
+    Noun,
+    Use,
+    Verb,
+    analyses,
+    inflect,
+    load_vocabulary,
+    plural,
+)
 from tslens.errors import UsageError
 from tslens.types import Labels
 
@@ -61,20 +70,35 @@ def parse_word(text: str) -> GivenWord:
     for pos in [_NAMES[name]] if name else DRAWN:
         if lemma in _words(pos):
             return GivenWord(lemma, pos)
-    known = [word for pos in _TABLES for word in _words(pos)]
-    near = get_close_matches(lemma, known, n=3)
-    hint = f"Did you mean {' or '.join(near)}?" if near else "Words stand in tslens/assets/vocabulary.toml."
-    what = f"{name} " if name else ""
-    raise UsageError(f'The author has no {what}"{lemma}".', hint)
+    raise UsageError(f'The author has no {f"{name} " if name else ""}"{lemma}".', _hint(lemma))
 
 
-def choose_use(dice: Dice, word: GivenWord, number: int) -> str:
-    """A sentence that uses a word, in the notation of ``assets/author``.
+def _hint(text: str) -> str:
+    """The word in another part of speech or form, else words that are spelled alike."""
+    forms = dict.fromkeys((base, pos) for base, pos, _ in analyses(text))
+    known = [f"{base}:{_TABLES[pos]}" for base, pos in forms if pos in DRAWN and base in _words(pos)]
+    if not known:
+        every = {word: None for pos in DRAWN for word in _words(pos)}
+        known = get_close_matches(text, list(every), n=3)
+    return f"Did you mean {' or '.join(known)}?" if known else "Words stand in tslens/assets/vocabulary.toml."
+
+
+def choose_uses(dice: Dice, words: Sequence[GivenWord | None]) -> list[str]:
+    """A sentence for each word, in the notation of ``assets/author``; no sentence twice."""
+    told: set[str] = set()
+    return [_choose_use(dice, word, number, told) for number, word in enumerate(words) if word]
+
+
+def _choose_use(dice: Dice, word: GivenWord, number: int, told: set[str]) -> str:
+    """A sentence that uses a word.
 
     ``number``: of the word among those of the story; its entity is called ``w0``, ``w1``, ...
     """
     use: Use = dice.one_of(_words(word.pos)[word.lemma])
-    line = dice.one_of(_sentences()[_TABLES[word.pos]][use.frame]).replace("{with}", use.company)
+    lines = _sentences()[_TABLES[word.pos]][use.frame]
+    line = dice.one_of([line for line in lines if line not in told] or lines)
+    told.add(line)
+    line = line.replace("{with}", use.company)
     forms = _forms(word)
 
     def form(found: re.Match[str]) -> str:

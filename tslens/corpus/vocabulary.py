@@ -138,7 +138,7 @@ def inflect(lemma: str, form: Form) -> str:
         return add_ing(lemma)
     verb = load_vocabulary().verbs.get(lemma)
     if verb is None:
-        return add_ed(lemma)
+        return _other_verbs().get((lemma, form)) or add_ed(lemma)
     return verb.past if form == "past" else verb.participle
 
 
@@ -185,6 +185,17 @@ def _other_form(word: str, change: Mapping[str, Form]) -> str | None:
     if "past" in forms and ("past" not in change or ("base" in forms and forms["base"] == forms["past"])):
         return None
     return next((inflect(lemma, change[form]) for form, lemma in options if form in change), None)
+
+
+@cache
+def _other_verbs() -> Mapping[tuple[str, str], str]:
+    """Past and participle of the verbs that nobody can ask for, as ``parts_of_speech.toml`` has them."""
+    found: dict[tuple[str, str], str] = {}
+    for entry in _asset("author/parts_of_speech.toml").get("VERB", "").split():
+        lemma, *forms = entry.split(":")
+        past, participle = forms or [add_ed(lemma)] * 2
+        found |= {(lemma, "past"): past, (lemma, "participle"): participle}
+    return found
 
 
 @cache

@@ -8,7 +8,7 @@ from typing import Any
 
 from tslens.corpus.labelled import relation_pairs, unit_labels
 from tslens.corpus.words import find_units
-from tslens.labels import LABELS, RELATIONS
+from tslens.labels import LABELS, MADE_BY_AUTHOR, RELATIONS
 from tslens.types import Labels
 from tslens.viz.page import build_page, definitions, escape, limits_section, write_page
 
@@ -136,7 +136,7 @@ def _scheme() -> str:
 
 
 def _limits(labels: Labels) -> list[str]:
-    if labels.made_by == "author":
+    if labels.made_by == MADE_BY_AUTHOR:
         return ["How people would label it: these labels come from the author's own plan and sentences."]
     return [
         "The truth: a parser and rules made these labels. docs/methods.md says how often each is right.",

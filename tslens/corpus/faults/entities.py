@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tslens.corpus.dice import Dice
 from tslens.corpus.faults.reading import Draft, Reading, split_suffix
 from tslens.corpus.faults.verbs import finite_form
+from tslens.corpus.vocabulary import load_vocabulary
 
 Site = tuple[int, tuple[str, ...]]  # unit, the words that can stand there instead
 
@@ -17,6 +18,8 @@ _OWNED = {"he": "his", "she": "hers", "they": "theirs"}
 _SELF = {"he": "himself", "she": "herself", "it": "itself", "they": "themselves"}
 _CASES = (_SUBJECT, _OBJECT, _OWNER, _OWNED, _SELF)
 _WHO = {form: who for case in _CASES for who, form in case.items()}
+_WRONG_FOR = {"he": {"she"}, "she": {"he"}, "it": {"he", "she"}, "they": {"it"}}
+_LIVING = frozenset("pet wild bug sea bird imaginary person people family character group".split())
 _WITH_OBJECT_CASE = frozenset(("let", "make", "help", "watch", "see", "hear"))
 _OWNED_THING = {"NOUN", "ADJ", "NUM", "PROPN"}
 
@@ -43,7 +46,8 @@ def find_name_sites(reading: Reading) -> list[Site]:
 def find_pronoun_sites(reading: Reading) -> list[Site]:
     """Third-person pronouns that stand for somebody or something, with pronouns of the same case.
 
-    What the story itself calls the same entity is no fault. Where the verb shows number, only the gender changes.
+    "He" and "she" change into each other, "it" of a thing into one of them, "they" into "it". What the story itself
+    calls the same entity is no fault. Where the verb shows number, only the gender changes.
     """
     used: dict[int, set[str]] = {}
     for unit, entity in enumerate(reading.labels.mention):
@@ -54,14 +58,25 @@ def find_pronoun_sites(reading: Reading) -> list[Site]:
     for unit, entity in enumerate(reading.labels.mention):
         stem, suffix = split_suffix(reading.words[unit])
         who = _WHO.get(stem)
-        if who and entity >= 0:
+        if who and entity >= 0 and not (who == "it" and _is_living(reading, entity)):
             case = _case_of(reading, unit, stem)
-            options = [other for other in case if other not in used[entity]]
+            options = [o for o in case if o not in used[entity] and o in _WRONG_FOR[who]]
             if _shows_number(reading, unit, suffix, case):
                 options = [other for other in options if (other == "they") == (who == "they")]
             if options:
                 sites.append((unit, tuple(case[other] + suffix for other in options)))
     return sites
+
+
+def _is_living(reading: Reading, entity: int) -> bool:
+    """Whether an entity is called an animal or a person, of which "he" and "she" can be said as well."""
+    nouns = load_vocabulary().nouns
+    lemmas = [
+        lemma
+        for lemma, other in zip(reading.labels.lemma, reading.labels.mention, strict=True)
+        if other == entity
+    ]
+    return any(use.frame in _LIVING for lemma in lemmas if lemma in nouns for use in nouns[lemma].uses)
 
 
 def change_words(reading: Reading, sites: Sequence[Site], dice: Dice) -> Draft:

@@ -16,6 +16,7 @@ from tslens.corpus.faults.entities import stands_alone
 from tslens.corpus.faults.reading import Draft, Edit, Reading, split_suffix
 from tslens.corpus.faults.verbs import finite_form, tells_in_past
 from tslens.corpus.vocabulary import Form, analyses, inflect, load_vocabulary
+from tslens.labels import MADE_BY_AUTHOR
 
 _STARTS = {
     "lose": "lost", "break": "broken", "tear": "broken", "smash": "broken", "crack": "broken",
@@ -80,11 +81,14 @@ class EventSite:
 
 @dataclass(frozen=True, slots=True)
 class _Event:
-    """Something that takes an object from the story: from the sentence ``first`` to before the sentence ``end``."""
+    """Something that takes an object from the story: from after the sentence ``first`` to before the sentence ``end``.
+
+    ``unit``: the verb that tells of it, None where the author recorded it: then it happened to the protagonist.
+    """
 
     kind: str
     noun: str
-    unit: int
+    unit: int | None
     first: int
     end: int
 
@@ -123,17 +127,17 @@ def bring_object_back(reading: Reading, sites: Sequence[EventSite], dice: Dice) 
 
 def _events(reading: Reading) -> Iterator[_Event]:
     recorded = reading.story.extra.get("events")
-    if isinstance(recorded, list):
+    if reading.labels.made_by == MADE_BY_AUTHOR and isinstance(recorded, list):
         for number, row in enumerate(recorded):
             if row["event"] in ("lost", "broken", "given"):
                 ends = [
-                    reading.sentence_of[later["unit"]]
+                    reading.sentence_of[max(0, later["unit"] - 1)]
                     for later in recorded[number + 1 :]
                     if later["object"] == row["object"] and later["event"] in ("found", "mended", "back")
                 ]
-                first = reading.sentence_of[row["unit"]]
+                first = reading.sentence_of[max(0, row["unit"] - 1)]
                 end = min(ends, default=len(reading.sentences))
-                yield _Event(row["event"], row["object"], row["unit"], first, end)
+                yield _Event(row["event"], row["object"], None, first, end)
     else:
         yield from _events_of_clauses(reading)
 
@@ -188,10 +192,10 @@ def _names(reading: Reading) -> dict[int, str]:
 
 def _user(reading: Reading, event: _Event, names: dict[int, str]) -> str:
     """Who uses the object: the giver of what was given, else the protagonist or the first who is named."""
-    clause = reading.clause_of(event.unit)
+    clause = None if event.unit is None else reading.clause_of(event.unit)
     subject = clause.subject if clause else None
     owner = names.get(reading.labels.mention[subject], "") if subject is not None else ""
-    if event.kind == "given" or owner:
+    if owner or (event.kind == "given" and event.unit is not None):
         return owner
     protagonist = names.get(reading.labels.protagonist, "") if reading.labels.protagonist is not None else ""
     return protagonist or next(iter(names.values()), "")

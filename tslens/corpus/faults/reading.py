@@ -39,10 +39,11 @@ def split_suffix(word: str) -> tuple[str, str]:
     return (found["stem"], found["suffix"] or "") if found else (word, "")
 
 
-def apply_edits(text: str, edits: Iterable[Edit]) -> tuple[str, tuple[Span, ...]]:
-    """The twin and the spans of its changed places. Edits at one point keep their order."""
+def apply_edits(text: str, edits: Iterable[Edit]) -> tuple[str, tuple[Span, ...], tuple[str, ...]]:
+    """The twin, the spans of its changed places, and what stood there. Edits at one point keep their order."""
     pieces: list[str] = []
     spans: list[Span] = []
+    was: list[str] = []
     done = length = 0
     for edit in sorted(edits, key=lambda edit: (edit.start, edit.end)):
         pieces += [text[done : edit.start], edit.new]
@@ -52,7 +53,8 @@ def apply_edits(text: str, edits: Iterable[Edit]) -> tuple[str, tuple[Span, ...]
         if edit.is_place:
             blank = len(edit.new) - len(edit.new.lstrip())
             spans.append((start + blank, length))
-    return "".join([*pieces, text[done:]]), tuple(spans)
+            was.append(text[edit.start : edit.end].strip())
+    return "".join([*pieces, text[done:]]), tuple(spans), tuple(was)
 
 
 class Reading:

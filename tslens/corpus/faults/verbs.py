@@ -25,6 +25,8 @@ _AUXILIARY: dict[str, Form] = {
     "has": "third", "have": "base", "had": "past", "does": "third", "do": "base", "did": "past",
 }  # fmt: skip
 _ALWAYS_FINITE = {"was", "were", "is", "are", "am", "has", "does", "did"}
+_HELPS = re.compile(r"['’](?:ll|d|ve)$")  # "I'll help"
+_WISHES = frozenset(("if", "wish", "wished"))  # "as if it were"
 _MODALS = frozenset("can could will would shall should may might must cannot to let let's".split())
 _PLURAL_PRONOUNS = frozenset("i you we they these those both all many some few others".split())
 _ACCUSATIVE = frozenset(("me", "him", "her", "us", "them", "it"))  # "let it go": no subject of a finite form
@@ -38,7 +40,7 @@ def find_agreement_sites(reading: Reading) -> list[Site]:
         form = finite_form(reading, unit)
         stem, suffix = _split(reading.words[unit])
         if form and (form != "past" or stem in ("was", "were")):
-            new = wrong_number(stem)
+            new = None if stem in ("was", "were") and _is_wished(reading, unit) else wrong_number(stem)
             if new and new != stem:
                 sites.append((unit, new + suffix))
     return sites
@@ -121,9 +123,16 @@ def _has_helper(reading: Reading, unit: int) -> bool:
             return False
         word, pos = reading.words[earlier], reading.labels.pos[earlier]
         same = clause >= 0 and reading.labels.clause[earlier] == clause
-        if (same or earlier == unit - 1) and (pos == "AUX" or word in _MODALS):
+        if (same or earlier == unit - 1) and (pos == "AUX" or word in _MODALS or _HELPS.search(word)):
             return True
     return False
+
+
+def _is_wished(reading: Reading, unit: int) -> bool:
+    """Whether "were" would be right for "was": after "if" or "wish" in the sentence."""
+    sentence = reading.sentence_of[unit]
+    before = [w for w, s in zip(reading.words[:unit], reading.sentence_of, strict=False) if s == sentence]
+    return not _WISHES.isdisjoint(before)
 
 
 def _can_be_present(reading: Reading, unit: int) -> bool:
