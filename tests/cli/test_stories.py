@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from tslens.corpus.check_faults import find_fault
 from tslens.corpus.check_features import has_feature, has_word
 from tslens.corpus.corrupt import FAULTS
+from tslens.corpus.faults.check import find_fault
 from tslens.corpus.labelled import read_labels
 from tslens.corpus.words import find_units
 from tslens.types import Story

@@ -8,10 +8,10 @@ import pytest
 
 from tslens.corpus import annotate as module
 from tslens.corpus.annotate import annotate, open_parser
-from tslens.corpus.annotation_cache import AnnotationCache
-from tslens.corpus.clauses import Token, find_clauses, mend
-from tslens.corpus.labelling import label
-from tslens.corpus.telling import find_quotes, find_story_parts
+from tslens.corpus.annotation.cache import AnnotationCache
+from tslens.corpus.annotation.clauses import Token, find_clauses, mend
+from tslens.corpus.annotation.labelling import label
+from tslens.corpus.annotation.speech import find_quotes, find_story_parts
 from tslens.corpus.words import find_sentences, find_units
 from tslens.errors import DataError
 from tslens.types import Labels, Story

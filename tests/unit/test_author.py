@@ -9,15 +9,15 @@ from itertools import islice
 import pytest
 
 from tslens.corpus import author
-from tslens.corpus.author_plan import Plan, draw_plan
-from tslens.corpus.author_telling import SETUP_AND_PAYOFF, Teller
-from tslens.corpus.author_words import load_grammar, load_words, parse_line
+from tslens.corpus.annotation.speech import find_quotes
+from tslens.corpus.authoring.lines import load_grammar, load_words, parse_line
+from tslens.corpus.authoring.markup import plain_text, read_marks
+from tslens.corpus.authoring.plan import Plan, draw_plan
+from tslens.corpus.authoring.telling import SETUP_AND_PAYOFF, Teller
 from tslens.corpus.check_features import has_feature, has_word
 from tslens.corpus.dice import Dice
 from tslens.corpus.labelled import read_labels, relation_pairs, unit_labels
-from tslens.corpus.markup import plain_text, read_marks
 from tslens.corpus.stories import normalise
-from tslens.corpus.telling import find_quotes
 from tslens.corpus.vocabulary import load_vocabulary
 from tslens.corpus.words import find_sentences, find_units
 from tslens.errors import UsageError

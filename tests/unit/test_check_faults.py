@@ -2,8 +2,8 @@
 
 import pytest
 
-from tslens.corpus.check_faults import find_fault
 from tslens.corpus.corrupt import FAULTS, corrupt
+from tslens.corpus.faults.check import find_fault
 from tslens.corpus.words import find_units
 from tslens.types import Clause, Labels, Story
 

@@ -1,7 +1,7 @@
 """Who is who: from parses written by hand, without a parser."""
 
-from tslens.corpus.characters import Reading, load_lexicon, name_runs
-from tslens.corpus.coreference import resolve
+from tslens.corpus.annotation.characters import Reading, load_lexicon, name_runs
+from tslens.corpus.annotation.coreference import resolve
 from tslens.types import Clause
 
 

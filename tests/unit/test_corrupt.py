@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from tslens.corpus.author import write_stories
-from tslens.corpus.check_faults import find_fault
 from tslens.corpus.corrupt import FAULTS, STRENGTHS, corrupt
+from tslens.corpus.faults.check import find_fault
 from tslens.corpus.words import find_sentences, find_units
 from tslens.errors import DataError, UsageError
 from tslens.types import Clause, Labels, Story

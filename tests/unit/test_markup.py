@@ -2,7 +2,7 @@
 
 import pytest
 
-from tslens.corpus.markup import MarkError, read_marks
+from tslens.corpus.authoring.markup import MarkError, read_marks
 
 
 def clauses_of(marked: str) -> tuple[str, list[tuple[str | None, str, str | None]]]:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tslens.corpus.author_words import Choice, Pick, Slot, parse_line, put_marks
-from tslens.corpus.markup import read_marks
+from tslens.corpus.authoring.lines import Choice, Pick, Slot, parse_line, put_marks
+from tslens.corpus.authoring.markup import read_marks
 from tslens.corpus.vocabulary import (
     FORMS,
     analyses,

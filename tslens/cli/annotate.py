@@ -54,7 +54,7 @@ def annotate(
     say(f"tslens data annotate: reading {source}")
     from tslens.corpus.annotate import annotate as annotate_stories
     from tslens.corpus.annotate import open_parser
-    from tslens.corpus.annotation_cache import AnnotationCache
+    from tslens.corpus.annotation.cache import AnnotationCache
     from tslens.corpus.corrupted import corrupt_stories, read_fault
     from tslens.corpus.stories import read_stories
     from tslens.corpus.tokenizer import read_splitter

@@ -1,7 +1,7 @@
 """The annotator: labels of stories from a parse by spaCy and rules; the only importer of spaCy.
 
 The text is cut into units and sentences by our own rule (``corpus.words``). spaCy gets them as they are: it splits
-contractions ("did", "n't"), and keeps our sentence ends. ``corpus.labelling`` makes labels of the parse.
+contractions ("did", "n't"), and keeps our sentence ends. ``corpus.annotation.labelling`` makes labels of the parse.
 
 A story's labels depend on its text, the parser and nothing else: stories are parsed one by one.
 """
@@ -15,9 +15,9 @@ from functools import cache, partial
 from importlib import metadata
 from typing import Any
 
-from tslens.corpus.annotation_cache import AnnotationCache
+from tslens.corpus.annotation.cache import AnnotationCache
+from tslens.corpus.annotation.labelling import label
 from tslens.corpus.labelled import read_labels
-from tslens.corpus.labelling import label
 from tslens.corpus.parallel import map_chunks
 from tslens.corpus.words import Span, find_sentences, find_units
 from tslens.errors import DataError

@@ -4,8 +4,8 @@
 2. A plan is drawn: plot, hero, friend, elder, place, thing and the plot's own row of particulars (which creature is
    in trouble, which rule is broken). What the plan holds stays so to the end of the story.
 3. The plot names five parts (opening, problem, obstacle, turn, ending), each a row of scenes; features change them
-   (``corpus.author_telling``). Each scene is told in one of its ways.
-4. The sentences carry gold marks, from which the labels of every word follow (``corpus.gold``).
+   (``corpus.authoring.telling``). Each scene is told in one of its ways.
+4. The sentences carry gold marks, from which the labels of every word follow (``corpus.authoring.gold``).
 5. A story counts only if the checkers of ``corpus.check_features``, which read nothing but the text, find every
    feature and every word that was asked for; else it is planned anew.
 
@@ -24,15 +24,15 @@ from functools import partial
 from itertools import count
 from typing import Any
 
-from tslens.corpus.author_plan import Plan, draw_features, draw_plan
-from tslens.corpus.author_telling import Piece, Teller, tell_line
-from tslens.corpus.author_words import load_grammar
+from tslens.corpus.authoring.gold import label_story
+from tslens.corpus.authoring.lines import load_grammar
+from tslens.corpus.authoring.markup import MarkedText, plain_text, read_marks
+from tslens.corpus.authoring.plan import Plan, draw_features, draw_plan
+from tslens.corpus.authoring.telling import Piece, Teller, tell_line
+from tslens.corpus.authoring.uses import GivenWord, choose_uses, draw_words, parse_word, words_of
 from tslens.corpus.check_features import has_feature, has_word
 from tslens.corpus.dice import Dice
-from tslens.corpus.gold import label_story
-from tslens.corpus.markup import MarkedText, plain_text, read_marks
 from tslens.corpus.parallel import map_chunks
-from tslens.corpus.uses import GivenWord, choose_uses, draw_words, parse_word, words_of
 from tslens.errors import UsageError
 from tslens.labels import FEATURES
 from tslens.types import Story

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 
-from tslens.corpus.check_faults import find_fault
 from tslens.corpus.corrupt import FAULTS, STRENGTHS, Corruption, corrupt
+from tslens.corpus.faults.check import find_fault
 from tslens.corpus.labelled import read_labels
 from tslens.errors import DataError, UsageError
 from tslens.types import Labels, Story

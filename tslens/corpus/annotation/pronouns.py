@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tslens.corpus.characters import Reading
+from tslens.corpus.annotation.characters import Reading
 
 
 @dataclass(frozen=True, slots=True)

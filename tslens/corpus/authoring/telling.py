@@ -1,7 +1,7 @@
 """The telling of a plan: scenes in order, each in one of its ways, with choices inside the sentence.
 
 A story is told in pieces, one per scene, each in the notation of ``assets/author`` with every slot filled; what is
-left in it are the gold marks that ``corpus.markup`` reads.
+left in it are the gold marks that ``corpus.authoring.markup`` reads.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from tslens.corpus.author_plan import PRONOUNS, Plan
-from tslens.corpus.author_words import (
+from tslens.corpus.authoring.lines import (
     Choice,
     Pick,
     Slot,
@@ -22,8 +21,9 @@ from tslens.corpus.author_words import (
     put_marks,
     spell,
 )
+from tslens.corpus.authoring.markup import plain_text
+from tslens.corpus.authoring.plan import PRONOUNS, Plan
 from tslens.corpus.dice import Dice
-from tslens.corpus.markup import plain_text
 
 PARTS = ("opening", "problem", "obstacle", "turn", "ending")
 SETUP_AND_PAYOFF = " ;; "

@@ -18,9 +18,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tslens.corpus.cast import NEW, Cast
-from tslens.corpus.characters import Reading, determiner, noun_phrase
-from tslens.corpus.pronouns import FORMS, Form, is_empty_it, places
+from tslens.corpus.annotation.cast import NEW, Cast
+from tslens.corpus.annotation.characters import Reading, determiner, noun_phrase
+from tslens.corpus.annotation.pronouns import FORMS, Form, is_empty_it, places
 
 _AIMED = frozenset(("of", "to", "for", "at"))
 _MINDED = frozenset(

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from tslens.corpus.author_words import load_words
-from tslens.corpus.markup import Unit
+from tslens.corpus.authoring.lines import load_words
+from tslens.corpus.authoring.markup import Unit
 from tslens.corpus.vocabulary import analyses
 
 BE = frozenset("am is are was were be been being 's 're 'm".split())

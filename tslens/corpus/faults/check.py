@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Sequence
 
-from tslens.corpus.twin import Twin
+from tslens.corpus.faults.twin import Twin
 from tslens.corpus.vocabulary import analyses
 from tslens.corpus.words import Span, find_sentences, find_units
 from tslens.types import Labels

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tslens.corpus.gold_rules import BE, MAKING, POSSESSIVES, THEM, Place, character_names, tag_word
-from tslens.corpus.markup import Unit
+from tslens.corpus.authoring.gold_rules import BE, MAKING, POSSESSIVES, THEM, Place, character_names, tag_word
+from tslens.corpus.authoring.markup import Unit
 from tslens.corpus.vocabulary import analyses
 
 _BEFORE_CLAUSES = frozenset("and but or just even only ever long soon right not so".split())

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from tslens.corpus.author_words import Row, load_grammar, load_words
+from tslens.corpus.authoring.lines import Row, load_grammar, load_words
 from tslens.corpus.dice import Dice
 from tslens.labels import FEATURES
 

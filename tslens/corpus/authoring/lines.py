@@ -1,7 +1,7 @@
 """What the offline story author draws from: words, plots and sentences of ``assets/author``, and their notation.
 
 ``words.toml`` holds names, lists and tables; ``common.toml`` the notation at its head, and what all plots share;
-``plot_*.toml`` one plot each. Gold marks in the sentences are read by ``corpus.markup``.
+``plot_*.toml`` one plot each. Gold marks in the sentences are read by ``corpus.authoring.markup``.
 """
 
 from __future__ import annotations

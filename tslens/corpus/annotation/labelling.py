@@ -1,7 +1,7 @@
 """From the parse of a story to its labels: a pure function, and the mending of what a parser gets wrong in stories.
 
-Clauses come from the parse (``corpus.clauses``), direct speech and story parts from characters (``corpus.telling``),
-characters and pronouns from rules (``corpus.coreference``), topics from counts (``corpus.topics``).
+Clauses come from the parse (``clauses``), direct speech and story parts from characters (``speech``), characters and
+pronouns from rules (``coreference``), topics from counts (``corpus.topics``).
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tslens.corpus.characters import Reading, load_lexicon, strip_possessive
-from tslens.corpus.clauses import STATES, Token, find_clauses, mend
-from tslens.corpus.coreference import resolve
-from tslens.corpus.telling import find_quotes, find_story_parts
+from tslens.corpus.annotation.characters import Reading, load_lexicon, strip_possessive
+from tslens.corpus.annotation.clauses import STATES, Token, find_clauses, mend
+from tslens.corpus.annotation.coreference import resolve
+from tslens.corpus.annotation.speech import find_quotes, find_story_parts
 from tslens.corpus.topics import choose_topics
 from tslens.corpus.words import Span, find_sentences, find_units
 from tslens.labels import PARTS_OF_SPEECH

@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tslens.corpus.characters import TITLES, Reading, determiner, load_lexicon, name_links, name_runs
-from tslens.corpus.pronouns import SPEECH, find_speakers
+from tslens.corpus.annotation.characters import (
+    TITLES,
+    Reading,
+    determiner,
+    load_lexicon,
+    name_links,
+    name_runs,
+)
+from tslens.corpus.annotation.pronouns import SPEECH, find_speakers
 
 NEW = frozenset(("a", "an", "another", "some"))
 """Articles of what was not there before."""

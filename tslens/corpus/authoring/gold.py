@@ -1,16 +1,16 @@
 """Gold labels: what the offline author knows of each word of its story, as ``types.Labels``.
 
 Clauses, their subjects, actions and objects, entities and the introduction are written in the author's sentences
-(``corpus.markup``); parts of speech and lemmas follow from the vocabulary, the marks and, for words of many
-uses ("to", "that", "more"), the words beside them (``corpus.gold_rules``).
+(``corpus.authoring.markup``); parts of speech and lemmas follow from the vocabulary, the marks and, for words of many
+uses ("to", "that", "more"), the words beside them (``corpus.authoring.gold_rules``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tslens.corpus.gold_tags import tag_words
-from tslens.corpus.markup import MarkedText, Unit
+from tslens.corpus.authoring.gold_tags import tag_words
+from tslens.corpus.authoring.markup import MarkedText, Unit
 from tslens.corpus.topics import choose_topics
 from tslens.labels import MADE_BY_AUTHOR
 from tslens.types import Labels

@@ -1,0 +1,1 @@
+"""How the offline author works: plan, telling, the marks in its sentences, gold labels."""
