@@ -18,6 +18,7 @@ _HOME = {
     "TslensError": "tslens.errors",
     "read_stories": "tslens.corpus.stories",
     "write_stories": "tslens.corpus.author",
+    "read_wishes": "tslens.corpus.author",
     "annotate": "tslens.corpus.annotate",
     "read_labels": "tslens.corpus.labelled",
     "unit_labels": "tslens.corpus.labelled",
@@ -37,6 +38,7 @@ __all__ = ["__version__", *sorted(_HOME)]
 
 if TYPE_CHECKING:
     from tslens.corpus.annotate import annotate as annotate
+    from tslens.corpus.author import read_wishes as read_wishes
     from tslens.corpus.author import write_stories as write_stories
     from tslens.corpus.corrupt import corrupt as corrupt
     from tslens.corpus.labelled import read_labels as read_labels

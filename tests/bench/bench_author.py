@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from tslens.corpus.annotate import annotate
+from tslens.corpus.annotate import annotate, open_parser
 from tslens.corpus.stories import read_stories
 from tslens.corpus.words import find_units
 from tslens.files import data_dir
@@ -51,12 +51,19 @@ def main() -> None:
     real = data_dir() / "tinystories.jsonl.gz"
     stories = list(islice(read_stories(real if real.exists() else "author:2000", text_only=True), 2000))
     n_units = sum(len(find_units(story.text)) for story in stories)
+    nlp = open_parser().nlp
+    start = time.perf_counter()
+    for _ in nlp.pipe([story.text for story in stories], batch_size=64):
+        pass
+    peer = n_units / (time.perf_counter() - start)
+    print(f"spaCy's pipe alone, 1 process: {peer:,.0f} words and marks a second")
     for n_processes in (1, options.processes):
         start = time.perf_counter()
         for _ in annotate(stories, n_processes=n_processes):
             pass
         rate = n_units / (time.perf_counter() - start)
-        print(f"annotator, {n_processes} processes, loading included: {rate:,.0f} words and marks a second")
+        kind = f"annotator, {n_processes} processes, loading included"
+        print(f"{kind}: {rate:,.0f} words and marks a second, {rate / peer:.2f} of spaCy")
 
 
 def peak_of(arguments: list[str]) -> float:

@@ -48,7 +48,7 @@ def labels(stories):
 def test_first_hundred_stories_keep_their_bytes():
     """Made by this test itself: when words or sentences change on purpose, take the digest from its failure."""
     text = "\n\n".join(repr((story.text, story.extra)) for story in author.write_stories(100, seed=0))
-    assert hashlib.blake2b(text.encode(), digest_size=16).hexdigest() == "c34adc9bcdd858e7f9c6dd973728ab9c"
+    assert hashlib.blake2b(text.encode(), digest_size=16).hexdigest() == "e54c13d23155db190cab6a9bc5411d0a"
 
 
 def test_story_depends_on_seed_and_index_alone():
