@@ -98,12 +98,14 @@ def show_differences(stories: list[Story], gold: dict[str, Marked], parse: dict[
             print(json.dumps(row, ensure_ascii=False))
 
 
-def show_table(gold: dict[str, Marked], parse: dict[str, Marked]) -> None:
-    """Table of F1 as measured, and of either against what the judge found right."""
+def show_table(stories: list[Story], gold: dict[str, Marked], parse: dict[str, Marked]) -> None:
+    """Table of F1 as measured, and of either against what the judge found right in these very texts."""
+    digests = [f"{story.digest:016x}" for story in stories]
     verdicts: dict[tuple[str, int, int], str] = {}
     for line in (REPORT / "judgements.jsonl").read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
-        verdicts[row["label"], row["story"], row["unit"]] = row["right"]
+        if row["digest"] == digests[row["story"]]:
+            verdicts[row["label"], row["story"], row["unit"]] = row["right"]
     print(
         "| label | gold | F1 as measured | differences | right: gold, parse, either | F1 of gold | F1 of the parse |"
     )
@@ -133,7 +135,7 @@ def main() -> None:
     if sys.argv[1:] == ["differences"]:
         show_differences(stories, gold, parse)
     else:
-        show_table(gold, parse)
+        show_table(stories, gold, parse)
 
 
 if __name__ == "__main__":

@@ -63,6 +63,11 @@ def test_imports_follow_the_arrows(path):
         assert ONLY_IN.get(top, mine) == mine, f"{mine} imports {top}"
 
 
+def test_one_module_imports_the_parser():
+    found = {path for path in MODULES for name in imports_of(path) if name.split(".")[0] == "spacy"}
+    assert found == {PACKAGE / "corpus" / "annotate.py"}
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_modules_are_short_and_named_by_their_subject(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400

@@ -35,6 +35,11 @@ PARTS_OF_SPEECH = (
 MADE_BY_AUTHOR = "author"
 """``Labels.made_by`` of gold labels."""
 
+THIRD_PERSON = frozenset(
+    "he him his himself she her hers herself it its itself they them their theirs themselves".split()
+)
+"""Pronouns that are mentions and have antecedents."""
+
 STORY_PARTS = ("opening", "problem", "turn", "ending", "moral")
 
 FEATURES = {

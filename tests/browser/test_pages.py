@@ -305,7 +305,7 @@ def test_labels_page_colours_and_points(visit, tmp_path) -> None:
     clear = "rgba(0, 0, 0, 0)"
     assert page.evaluate(colour, "object") != clear
     page.click("[data-layer=topic]")
-    assert page.evaluate(colour, "object") == clear or page.evaluate(colour, "topic") != clear
+    assert page.evaluate(colour, "topic") != clear and page.evaluate(colour, "subject") == clear
     page.click("[data-u='5']")
     assert "antecedent" in page.inner_text("#word")
     assert page.evaluate("[...document.querySelectorAll('.labelled .key')].map(e => e.textContent)") == [

@@ -39,7 +39,7 @@ def test_annotate(tslens, parser, story_file, tmp_path):
     assert facts["words"] > facts["clauses"] > facts["stories"]
     assert facts["sentences"] >= 7 * 4
     assert 0.5 < facts["share_with_protagonist"] <= 1
-    assert facts["tokens_per_second"] > 0
+    assert facts["words_and_marks_per_second"] > 0
     rows = rows_of(out)
     assert len(rows) == 7
     assert all(Labels.from_json(row["labels"]).made_by == facts["parser"] == parser.version for row in rows)

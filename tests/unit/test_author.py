@@ -294,7 +294,7 @@ def test_every_line_is_well_marked(plot):
                 plan = plan_of("lost" if plot == "any" else plot, world, dice)
                 teller = Teller(plan, dice, (), is_full=False)
                 for half in rest.split(SETUP_AND_PAYOFF):
-                    told = teller._told(half)
+                    told = teller.tell(half)
                     assert read_marks([("opening", told)]).text == plain_text(told)
 
 

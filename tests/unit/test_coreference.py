@@ -2,6 +2,8 @@
 
 from tslens.corpus.annotation.characters import Reading, load_lexicon, name_runs
 from tslens.corpus.annotation.coreference import resolve
+from tslens.corpus.annotation.pronouns import FORMS
+from tslens.labels import THIRD_PERSON
 from tslens.types import Clause
 
 
@@ -150,3 +152,7 @@ def test_who_is_spoken_to_does_not_speak():
     reading = read(text)
     assert reading.words[13] == "she"
     assert resolve(reading).antecedent[13] == 0
+
+
+def test_every_pronoun_of_the_scheme_has_a_form():
+    assert set(FORMS) == THIRD_PERSON

@@ -362,8 +362,6 @@ def test_mistakes_of_a_caller_are_named(told):
 @pytest.mark.parametrize("kind", FAULTS)
 def test_author_stories(kind):
     stories = list(write_stories(200, seed=1))
-    if "labels" not in stories[0].extra:
-        pytest.skip("the author's stories carry no gold labels yet")
     n_twins = n_confirmed = 0
     for story in stories:
         labels = Labels.from_json(story.extra["labels"])
@@ -372,6 +370,5 @@ def test_author_stories(kind):
             found = find_fault(kind, story.text, twin.text, labels, words=story.extra.get("words"))
             n_twins += 1
             n_confirmed += len(found) == twin.n_sites
-    has_sites = kind != "ignored_instruction" or any(story.extra.get("words") for story in stories)
-    assert n_twins > 0 or not has_sites
+    assert n_twins >= {"object_back": 20, "swapped_names": 80}.get(kind, 190)
     assert n_confirmed >= 0.97 * n_twins

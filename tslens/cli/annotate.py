@@ -144,7 +144,7 @@ class Counts:
             "words": self.n_words,
             "sentences": self.n_sentences,
             "clauses": self.n_clauses,
-            "tokens_per_second": self.n_units / seconds,
+            "words_and_marks_per_second": self.n_units / seconds,
             "share_with_protagonist": self.n_heroes / self.n_stories if self.n_stories else 0.0,
         }
 

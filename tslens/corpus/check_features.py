@@ -120,7 +120,6 @@ _TENSION = _cues(
     r"stubborn"
 )
 _REFUSAL = re.compile(r"[\"“]No[,!.]", re.IGNORECASE)
-_CONTENT = ("NOUN",)
 
 
 def has_feature(name: str, text: str) -> bool:

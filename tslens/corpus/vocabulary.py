@@ -29,7 +29,6 @@ _NUMBER = MappingProxyType(
     {"was": "were", "were": "was", "is": "are", "are": "is", "am": "are", "has": "have", "have": "has",
      "does": "do", "do": "does"}
 )  # fmt: skip
-_TENSE = MappingProxyType({"was": "is", "were": "are", "is": "was", "are": "were", "am": "was"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,28 +161,21 @@ def analyses(word: str) -> tuple[Analysis, ...]:
 def wrong_number(word: str) -> str | None:
     """The form of a verb that breaks agreement ("runs" for "run"), None where the form shows no number."""
     small = word.lower()
-    return _like(word, _NUMBER.get(small) or _other_form(small, {"third": "base", "base": "third"}))
-
-
-def wrong_tense(word: str) -> str | None:
-    """The verb in the other tense ("walks" for "walked"), None where the form shows none ("put") or is no verb."""
-    small = word.lower()
-    return _like(
-        word, _TENSE.get(small) or _other_form(small, {"past": "third", "third": "past", "base": "past"})
-    )
+    return _like(word, _NUMBER.get(small) or _other_number(small))
 
 
 def _like(word: str, other: str | None) -> str | None:
     return other.capitalize() if other and word[0].isupper() else other
 
 
-def _other_form(word: str, change: Mapping[str, Form]) -> str | None:
+def _other_number(word: str) -> str | None:
+    """Third person for a base form and the other way round; None for what may be a past, which shows no number."""
     options = [(form, lemma) for lemma, pos, form in analyses(word) if pos in ("VERB", "AUX")]
-    forms = dict(reversed(options))
-    if word in _asset("vocabulary.toml")["words"]["AUX"].split():
+    if word in _asset("vocabulary.toml")["words"]["AUX"].split() or any(
+        form == "past" for form, _ in options
+    ):
         return None
-    if "past" in forms and ("past" not in change or ("base" in forms and forms["base"] == forms["past"])):
-        return None
+    change: Mapping[str, Form] = {"third": "base", "base": "third"}
     return next((inflect(lemma, change[form]) for form, lemma in options if form in change), None)
 
 

@@ -61,7 +61,9 @@ def summarise_labels(text: str, labels: Labels) -> str:
     who = introduction_of(text, labels)
     said = f"A story about {who}" if who else "A story about nobody in particular"
     topics = f" Topics: {', '.join(labels.topics)}." if labels.topics else ""
-    return f"{said}: {n_sentences} sentences, {len(labels.clauses)} clauses.{topics}"
+    counts = [(n_sentences, "sentence"), (len(labels.clauses), "clause")]
+    counted = ", ".join(f"{number} {noun}{'s' * (number != 1)}" for number, noun in counts)
+    return f"{said}: {counted}.{topics}"
 
 
 def introduction_of(text: str, labels: Labels) -> str:

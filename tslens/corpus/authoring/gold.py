@@ -12,16 +12,12 @@ from collections.abc import Sequence
 from tslens.corpus.authoring.gold_tags import tag_words
 from tslens.corpus.authoring.markup import MarkedText, Unit
 from tslens.corpus.topics import choose_topics
-from tslens.labels import MADE_BY_AUTHOR
+from tslens.labels import MADE_BY_AUTHOR, THIRD_PERSON
 from tslens.types import Labels
 
 HERO = "hero"
 _FAMILY = frozenset(
     "mom dad mother father grandma grandpa grandmother grandfather aunt uncle sister brother cousin".split()
-)
-
-_PRONOUNS = frozenset(
-    "he him his himself she her hers herself it its itself they them their theirs themselves".split()
 )
 
 
@@ -75,7 +71,7 @@ def _antecedents(words: Sequence[str], units: Sequence[Unit]) -> tuple[int, ...]
     latest: dict[str, int] = {}
     found = []
     for index, (word, unit) in enumerate(zip(words, units, strict=True)):
-        is_pronoun = bool(unit.entity) and word.lower().partition("'")[0] in _PRONOUNS
+        is_pronoun = bool(unit.entity) and word.lower().partition("'")[0] in THIRD_PERSON
         members = (unit.entity, *unit.entity.split("+"))
         found.append(max((latest.get(member, -1) for member in members), default=-1) if is_pronoun else -1)
         if unit.entity and not is_pronoun:

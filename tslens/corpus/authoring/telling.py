@@ -97,7 +97,7 @@ def fill_slots(plan: Plan) -> dict[str, str]:
 
 def tell_line(plan: Plan, line: str) -> str:
     """One line told by itself, as plain text."""
-    told = Teller(plan, Dice(line), (), is_full=False)._told(line)
+    told = Teller(plan, Dice(line), (), is_full=False).tell(line)
     return plain_text(told)
 
 
@@ -132,13 +132,13 @@ class Teller:
             if not scene.endswith("?") or self._dice.chance(self._optional_share):
                 pieces.append(self._piece(part, scene.rstrip("?")))
         if part == "opening":
-            uses = [Piece(part, "use", self._told(use)) for use in self._uses]
+            uses = [Piece(part, "use", self.tell(use)) for use in self._uses]
             pieces[1:1] = uses[:1]  # one after the hero came in, the others before the story begins
             pieces += uses[1:]
             if "foreshadowing" in self._plan.features:
                 pieces.append(self._piece(part, "foreshadow"))
         elif part == "problem" and self._payoff:
-            pieces.append(Piece(part, "payoff", self._told(self._payoff)))
+            pieces.append(Piece(part, "payoff", self.tell(self._payoff)))
         return pieces
 
     def _scenes(self, part: str) -> list[str]:
@@ -169,9 +169,10 @@ class Teller:
         line, _, payoff = line.partition(SETUP_AND_PAYOFF)
         self._payoff = payoff or self._payoff
         label = "moral" if scene.endswith("moral") else _LABELS.get(part, part)
-        return Piece(label, scene, self._told(line))
+        return Piece(label, scene, self.tell(line))
 
-    def _told(self, line: str) -> str:
+    def tell(self, line: str) -> str:
+        """One line with every slot and choice filled; the gold marks stay."""
         text = self._render(parse_line(line)).replace("~", "")
         return spell(text, contracts=self._plan.contracts)
 
