@@ -1,5 +1,6 @@
 """The pages in Chromium, opened from a file: quiet, offline, usable, safe."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -147,6 +148,11 @@ def visit(browser) -> Iterator:
         page.close()
 
 
+def wait_for_head(page, head: str) -> None:
+    """The page follows its address, a moment after a click has changed it."""
+    sync_api.expect(page.locator("#head")).to_have_text(re.compile(rf"^{head}\b"))
+
+
 def shown(page, column: int) -> list[str]:
     return page.evaluate(
         "column => [...document.querySelectorAll('#scores tbody tr')].filter(row => !row.hidden)"
@@ -189,13 +195,13 @@ def test_filters_narrow_the_table(visit, pages) -> None:
 def test_choosing_a_head_draws_its_pattern(visit, pages) -> None:
     page = visit(pages.heads)
     page.locator("#map a", has_text="L0H5").click()
-    assert page.inner_text("#head").startswith("L0H5")
+    wait_for_head(page, "L0H5")
     assert page.locator("#map tr.chosen").inner_text().startswith("L0H5")
     page.locator("#pattern").scroll_into_view_if_needed()
     page.wait_for_selector("#pattern canvas")
     assert page.locator("#pattern").get_attribute("aria-label").startswith("Attention pattern of L0H5")
     page.locator("#map td").first.click()
-    assert page.inner_text("#head").startswith("L0H0")
+    wait_for_head(page, "L0H0")
     page.locator("#pattern").scroll_into_view_if_needed()
     page.wait_for_selector("#pattern[aria-label*='L0H0 '] canvas")
     page.wait_for_function(BLUE_PIXELS)
@@ -281,7 +287,7 @@ def test_look_page_starts_with_the_asked_head_and_colours_losses(visit, pages) -
     page = visit(pages.look)
     assert page.inner_text("#head").startswith("L0H3")
     page.locator("#wall a", has_text="L0H10").click()
-    page.locator("#head", has_text="L0H10").wait_for()  # the page follows its address, a moment later
+    wait_for_head(page, "L0H10")
     tints = page.locator("#surprise .text span").evaluate_all(
         "all => all.map(e => +e.style.getPropertyValue('--x'))"
     )
