@@ -11,6 +11,7 @@ from tslens.cli import options
 from tslens.cli.annotate import annotate
 from tslens.cli.author import author
 from tslens.cli.console import progress_bar, say, show, show_json, show_table
+from tslens.cli.download import download
 
 app = typer.Typer(
     help="Stories: import a file, label it, or let the offline author write some.", no_args_is_help=True
@@ -54,3 +55,4 @@ def import_stories(
 
 app.command("author")(author)
 app.command("annotate")(annotate)
+app.command("download")(download)

@@ -113,7 +113,9 @@ def scan_model(
         seconds=time.monotonic() - clock,
     )
     asked = "_" + "+".join(probe.name for probe in chosen) if probes else ""
-    stem = held_out.source.replace(":", "-").removesuffix(".gz").removesuffix(".jsonl").removesuffix(".txt")
+    stem = held_out.source.replace(":", "-").replace("/", "-")
+    for ending in (".gz", ".jsonl", ".txt", ".parquet"):
+        stem = stem.removesuffix(ending)
     path = folder / f"{stem}_{source.path.stem}_n{report.n_stories}_seed{seed}{asked}.jsonl"
     save_head_scores(report, path, model=source.label, checkpoint=source.path.name, record=record)
     if html is not None:

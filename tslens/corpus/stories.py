@@ -1,4 +1,4 @@
-"""Stories in: streamed from ``.jsonl`` and ``.txt`` files, plain or gzipped, or from the offline author.
+"""Stories in: streamed from ``.jsonl``, ``.txt`` and ``.parquet`` files, the hub, or the offline author.
 
 A file is read in pieces and never held whole. A record is what stands between two separators: a line of JSON,
 or the text between two ``<|endoftext|>``.
@@ -13,16 +13,19 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO, Any, NoReturn
 
+from tslens.corpus.hub import describe_hub, hub_rows, is_hub
+from tslens.corpus.parquet import parquet_rows
 from tslens.errors import DataError, UsageError
 from tslens.files import sha256_file
 from tslens.types import Story
 
 SEPARATORS = {".jsonl": b"\n", ".txt": b"<|endoftext|>"}  # what ends a record, by the ending of the file
+ENDINGS = (*SEPARATORS, ".parquet")
 RECORD_BYTES = 10_000_000  # the longest line or story that is read: what is longer is no story
 PIECE_BYTES = 1 << 20
 VALIDATION_ONE_IN = 20
@@ -56,29 +59,40 @@ def read_stories(
     are left out; it looks at the text alone.
 
     ``source``: ``.jsonl`` (field ``text``; other fields go to ``Story.extra``) or ``.txt`` (stories separated
-    by ``<|endoftext|>``), either also as ``.gz``; a folder of such files; ``author:N`` or ``author:N:SEED``,
-    N stories of the offline author (seed 0 where none is given), with gold labels. Stories without text are left
-    out.
+    by ``<|endoftext|>``), either also as ``.gz``; ``.parquet`` (column ``text``); a folder of such files;
+    ``author:N`` or ``author:N:SEED``, N stories of the offline author (seed 0 where none is given), with gold
+    labels; ``hub:OWNER/NAME`` or ``hub:OWNER/NAME:SPLIT``, a data set of the Hugging Face hub with a column
+    ``text`` (split train where none is given). Stories without text are left out.
 
-    Raises at once: UsageError for a bad ``author:`` source or limit, DataError for a file that is absent or of
-    another kind. Raises DataError while reading: nothing in it, not UTF-8, NUL characters, broken gzip, a line
-    that is no JSON or has no ``text``, a record over 10 MB; the record is named.
+    Raises at once: UsageError for a bad ``author:`` or ``hub:`` source or limit, DataError for a file that is absent
+    or of another kind. Raises DataError while reading: nothing in it, not UTF-8, NUL characters, broken gzip or
+    Parquet, a record that is no JSON or has no ``text``, a record over 10 MB, a hub that cannot be reached; the
+    record is named.
     """
     if limit is not None and limit < 0:
         raise UsageError(f"Cannot read {limit} stories.", "Give a limit of 0 or more.")
     author = _author_numbers(source)
     if author:
         return islice(_author_stories(*author, text_only, keep), limit)
-    stories = _file_stories(_story_files(Path(source)), source)
+    if is_hub(source):
+        stories = _not_empty(_row_stories(hub_rows(str(source)), str(source)), source)
+    else:
+        stories = _not_empty(_file_stories(_story_files(Path(source))), source)
     return islice((story for story in stories if keep is None or keep(story)), limit)
 
 
 def describe_source(source: str | Path) -> tuple[str, str]:
-    """Name of a source and SHA-256 of its bytes; for the author, of its normal form ``author:N:SEED``."""
+    """Name of a source and SHA-256 of its bytes.
+
+    For the author, of its normal form ``author:N:SEED``; for the hub, of ``hub:OWNER/NAME:SPLIT@COMMIT``.
+    """
     author = _author_numbers(source)
     if author:
         name = "author:{}:{}".format(*author)
         return name, hashlib.sha256(name.encode()).hexdigest()
+    if is_hub(source):
+        name, commit = describe_hub(str(source))
+        return name, hashlib.sha256(f"{name}@{commit}".encode()).hexdigest()
     path = Path(source)
     files = _story_files(path)
     if files == [path]:
@@ -127,18 +141,19 @@ def _story_files(path: Path) -> list[Path]:
     except OSError as error:
         raise DataError(f"Cannot read {path}: {error.strerror or error}.", "Check the path.") from error
     if is_folder:
-        files = sorted(file for file in names if file.is_file() and _kind(file) in SEPARATORS)
+        files = sorted(file for file in names if file.is_file() and _kind(file) in ENDINGS)
         if not files:
             raise DataError(
-                f"The folder {path} holds no story file.", "Story files end in .jsonl or .txt, also with .gz."
+                f"The folder {path} holds no story file.",
+                "Story files end in .jsonl or .txt, also with .gz, or in .parquet.",
             )
         return files
     if not exists:
         _raise_absent(path)
-    if _kind(path) not in SEPARATORS:
+    if _kind(path) not in ENDINGS or path.name.lower().endswith(".parquet.gz"):
         raise DataError(
             f'{path} is of an unknown kind ("{path.suffix}").',
-            "Give .jsonl or .jsonl.gz with a field text, or .txt with <|endoftext|> between stories.",
+            "Give .jsonl, .jsonl.gz or .parquet with a field text, or .txt with <|endoftext|> between stories.",
         )
     return [path]
 
@@ -156,19 +171,31 @@ def _raise_absent(path: Path) -> NoReturn:
     raise DataError(f"There is no file {path}.", hint)
 
 
-def _file_stories(files: list[Path], source: str | Path) -> Iterator[Story]:
-    """Stories of all files. Raises DataError at the end if there was none."""
+def _not_empty(stories: Iterator[Story], source: str | Path) -> Iterator[Story]:
+    """Stories that have text. Raises DataError at the end if there was none."""
     empty = True
+    for story in stories:
+        if story.text:
+            empty = False
+            yield story
+    if empty:
+        raise DataError(f"There is no story in {source}.", "Give a source with at least one story.")
+
+
+def _file_stories(files: list[Path]) -> Iterator[Story]:
     for path in files:
+        if _kind(path) == ".parquet":
+            yield from _row_stories(parquet_rows(path), str(path))
+            continue
         parse = _parse_line if _kind(path) == ".jsonl" else _parse_text
         for number, record in _records(path):
             place = f"{path}, {'line' if parse is _parse_line else 'story'} {number}"
-            story = parse(_decode(record, place), place)
-            if story.text:
-                empty = False
-                yield story
-    if empty:
-        raise DataError(f"There is no story in {source}.", "Give a file with at least one story.")
+            yield parse(_decode(record, place), place)
+
+
+def _row_stories(rows: Iterable[Any], source: str) -> Iterator[Story]:
+    for number, row in enumerate(rows, start=1):
+        yield _story_of_row(row, f"{source}, row {number}")
 
 
 def _records(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -238,6 +265,11 @@ def _parse_line(line: str, place: str) -> Story:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{place} is no JSON: {error}.", "Mend or remove the line.") from error
+    return _story_of_row(row, place)
+
+
+def _story_of_row(row: Any, place: str) -> Story:
+    """A story of a record; its other fields are kept."""
     if not isinstance(row, dict) or not isinstance(row.get("text"), str):
         raise DataError(
             f'{place} has no field "text" with a string.',

@@ -1,0 +1,25 @@
+"""Rows of a Parquet file, some at a time; the only importer of pyarrow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tslens.errors import DataError
+
+_BATCH = 1024  # rows held at once
+
+
+def parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Each row as a dictionary by column, in order. Raises DataError for a file that is broken or none."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(_BATCH):
+                yield from batch.to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path} is no whole Parquet file: {reason}.", "Get the file again.") from error
