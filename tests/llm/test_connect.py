@@ -1,0 +1,107 @@
+"""Waits that servers ask for, keys that are never shown, and what an exception of the library means."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tslens.errors import UsageError
+from tslens.llm.connect import Failed, asked_wait, find_server, read_json_body
+from tslens.llm.redact import Redactor
+
+NOW = 1_700_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, 0),
+        ({"retry-after": "7"}, 7),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after": "-3"}, 0),
+        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
+        ({"retry-after-ms": "soon", "retry-after": "9"}, 9),
+        ({"retry-after": "Tue, 14 Nov 2023 22:13:30 GMT"}, 10),
+        ({"retry-after": "Tue, 14 Nov 2023 22:13:10 GMT"}, 0),
+        ({"retry-after": "tomorrow"}, 0),
+        ({"retry-after": "nan"}, 0),
+    ],
+)
+def test_waits_are_read_in_every_form(headers, seconds):
+    assert asked_wait(headers, NOW) == pytest.approx(seconds)
+
+
+@given(st.text(max_size=20))
+def test_no_header_breaks_the_reading(text):
+    assert asked_wait({"retry-after": text, "retry-after-ms": text}, NOW) >= 0
+
+
+def test_keys_come_out_whole_and_shortened():
+    redact = Redactor("my+key/1234")
+    assert redact("a my+key/1234 b my%2Bkey%2F1234") == "a [key] b [key]"
+    assert redact("Incorrect API key provided: sk-ab***wxyz.") == "Incorrect API key provided: [key]"
+    assert redact("Authorization: Bearer abcdef") == "Authorization: [key]"
+    assert redact.exact("the sk-ing my+key/1234") == "the sk-ing [key]"
+    assert Redactor("")("nothing here") == "nothing here"
+
+
+def test_openai_needs_a_key_and_other_servers_do_not(monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    with pytest.raises(UsageError, match="OPENAI_API_KEY"):
+        find_server(None, 1.0)
+    assert find_server("http://localhost:1/v1", 1.0).key == "no-key"
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:2/v1")
+    assert find_server(None, 1.0).base_url == "http://localhost:2/v1"
+    with pytest.raises(UsageError, match="no address"):
+        find_server("localhost:1", 1.0)
+    monkeypatch.setenv("OPENAI_API_KEY", "two words")
+    with pytest.raises(UsageError) as caught:
+        find_server(None, 1.0)
+    assert "two words" not in str(caught.value)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-key-1")
+    assert "secret" not in repr(find_server(None, 1.0))
+
+
+def test_bodies_that_are_cut_are_lost_and_pages_are_fatal():
+    assert read_json_body(b'{"a": 1}', "application/json") == {"a": 1}
+    lost = read_json_body(b'{"a"', "application/json")
+    assert isinstance(lost, Failed) and lost.kind == "lost" and not lost.is_free
+    assert read_json_body(b"<html>", "text/html; charset=utf-8").kind == "fatal"
+
+
+def explain(status, code=None, headers=None, message="said"):
+    import httpx2
+    import openai
+
+    server = find_server("http://localhost:1/v1", 1.0)
+    response = httpx2.Response(status, headers=headers, request=httpx2.Request("POST", "http://localhost:1"))
+    body = {"message": message, "code": code}
+    return server.explain(openai.APIStatusError(message, response=response, body=body))
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "headers", "kind", "is_free"),
+    [
+        (429, "rate_limit_exceeded", {"retry-after": "2"}, "busy", True),
+        (429, "rate_limit_exceeded", {"retry-after": "90000"}, "fatal", True),
+        (429, "insufficient_quota", {}, "fatal", True),
+        (503, None, {}, "busy", False),
+        (500, None, {}, "lost", False),
+        (502, None, {}, "lost", False),
+        (408, None, {}, "lost", False),
+        (400, None, {}, "rejected", True),
+        (422, None, {}, "rejected", True),
+        (401, None, {}, "fatal", True),
+        (403, None, {}, "fatal", True),
+        (404, "model_not_found", {}, "fatal", True),
+    ],
+)
+def test_what_a_status_means(monkeypatch, status, code, headers, kind, is_free):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-key-1")
+    found = explain(status, code, headers, "you sent sk-secret-key-1")
+    assert (found.kind, found.is_free) == (kind, is_free) and "secret" not in found.detail
+
+
+def test_an_exception_of_ours_is_not_hidden():
+    with pytest.raises(ZeroDivisionError):
+        find_server("http://localhost:1/v1", 1.0).explain(ZeroDivisionError())

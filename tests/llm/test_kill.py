@@ -1,0 +1,56 @@
+"""Real processes killed with SIGKILL in the middle of a job: the benchmark's scenario, small."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def bench():
+    path = Path(__file__).parents[1] / "bench" / "bench_client.py"
+    spec = importlib.util.spec_from_file_location("bench_client", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(("mode", "n_calls", "n_kills"), [("single", 150, 2), ("batch", 150, 2)])
+def test_killed_jobs_end_as_if_nothing_had_happened(bench, tmp_path, mode, n_calls, n_kills):
+    facts = bench.run_scenario(
+        tmp_path,
+        mode=mode,
+        n_calls=n_calls,
+        n_kills=n_kills,
+        seed=1,
+        budget_usd=1.0,
+        timeout_s=0.7,
+        retry_after="0.05",
+    )
+    assert facts["killed"] >= 1
+    assert facts["answered"] == n_calls and facts["exactly_once"] and not facts["failures"]
+    assert facts["recorded_twice"] == 0 and facts["paid_though_recorded"] == 0
+    assert 0 < facts["server_usd"] <= facts["counted_usd"] <= 1.0
+    assert facts["files"] >= 1 and not facts["key_in_a_file"]
+    if mode == "batch":
+        assert facts["good_answers"] == n_calls  # what a batch answered is never asked for again
+
+
+def test_the_budget_holds_across_kills(bench, tmp_path):
+    price = bench.read_price("loop-1", bench.PRICE)
+    budget = 20 * price.worst(bench.make_calls(1)[0])
+    facts = bench.run_scenario(
+        tmp_path,
+        mode="single",
+        n_calls=80,
+        n_kills=2,
+        seed=2,
+        budget_usd=budget,
+        timeout_s=0.7,
+        retry_after="0.05",
+        share_asked=0.2,
+    )
+    assert facts["killed"] >= 1 and set(facts["failures"]) == {"budget"} and facts["answered"] > 0
+    assert facts["server_usd"] <= facts["counted_usd"] <= budget

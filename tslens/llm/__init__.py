@@ -1,0 +1,1 @@
+"""The one client of OpenAI-compatible servers: ledger, budget, retries, batches."""

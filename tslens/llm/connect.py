@@ -1,0 +1,183 @@
+"""The connection to a server: the only module that imports ``openai``; its exceptions become plain records.
+
+The library's own retries are off: what a failed send may have cost is known here only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from tslens.errors import RunError, UsageError
+from tslens.llm.redact import KEY_VARIABLE, NO_KEY, Redactor, check_key
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI, OpenAI
+
+MAX_WAIT_S = 900.0  # a server that asks for more is not waited for
+
+Kind = Literal["busy", "lost", "refused_connection", "rejected", "fatal"]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """One send that brought no answer.
+
+    ``kind``: "busy" (429, 503: come again), "lost" (500, reset, silence, an answer cut on the way),
+    "refused_connection" (nothing was sent), "rejected" (400: this request is wrong), "fatal" (no request will pass).
+    ``is_free``: surely not paid. ``wait_s``: what the server asks to wait.
+    """
+
+    kind: Kind
+    detail: str
+    is_free: bool
+    wait_s: float = 0.0
+    is_timeout: bool = False
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where calls go, with whose key (never shown), and how long to wait for an answer in seconds."""
+
+    base_url: str | None
+    key: str
+    timeout_s: float
+    redact: Redactor
+
+    def __repr__(self) -> str:
+        return f"Server({self.name})"
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return self.base_url or "OpenAI"
+
+    def open_async(self) -> AsyncOpenAI:
+        """A connection for many calls at once."""
+        from openai import AsyncOpenAI
+
+        return AsyncOpenAI(**self._options())
+
+    def open(self) -> OpenAI:
+        """A connection for files and batches, one thing at a time."""
+        from openai import OpenAI
+
+        return OpenAI(**self._options())
+
+    def _options(self) -> dict[str, Any]:
+        from openai import Timeout
+
+        timeout = Timeout(self.timeout_s, connect=min(10.0, self.timeout_s))
+        return {"api_key": self.key, "base_url": self.base_url, "max_retries": 0, "timeout": timeout}
+
+    async def send(self, connection: AsyncOpenAI, body: Mapping[str, Any]) -> Any | Failed:
+        """Send one chat completion; the JSON that came back, or how it failed.
+
+        The time-out is over the whole answer: a server that sends a byte now and then is cut off as well.
+        """
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                raw = await connection.chat.completions.with_raw_response.create(**body)
+                content, kind = raw.content, raw.headers.get("content-type", "")
+        except Exception as error:
+            return self.explain(error)
+        return read_json_body(content, kind)
+
+    def explain(self, error: Exception) -> Failed:
+        """What an exception of the library means. Raises it again if it is none of a send."""
+        import httpx2
+        import openai
+
+        if isinstance(error, TimeoutError | openai.APITimeoutError):
+            is_free = isinstance(error.__cause__, httpx2.ConnectTimeout | httpx2.PoolTimeout)
+            return Failed("lost", f"no answer in {self.timeout_s:g} s", is_free, is_timeout=True)
+        if isinstance(error, openai.APIStatusError):
+            return self._explain_status(error)
+        if isinstance(error, openai.APIConnectionError | httpx2.TransportError):
+            cause = error.__cause__ or error
+            detail = self.redact(f"{type(cause).__name__}: {cause}")[:300]
+            if isinstance(cause, httpx2.ConnectError):
+                return Failed("refused_connection", detail, is_free=True)
+            if isinstance(cause, httpx2.LocalProtocolError | httpx2.ProxyError):
+                return Failed("fatal", detail, is_free=True)
+            return Failed("lost", detail, is_free=False)
+        raise error
+
+    def _explain_status(self, error: Any) -> Failed:
+        status, code = error.status_code, error.code or ""
+        detail = self.redact(f"{status} {error.message}")[:500]
+        wait_s = asked_wait(error.response.headers)
+        if status == 429 and code in ("insufficient_quota", "billing_hard_limit_reached"):
+            return Failed("fatal", detail, is_free=True)
+        if status in (429, 503):
+            too_long = wait_s > MAX_WAIT_S
+            return Failed("fatal" if too_long else "busy", detail, status == 429, wait_s)
+        if status >= 500 or status in (408, 409):
+            return Failed("lost", detail, is_free=False, wait_s=min(wait_s, MAX_WAIT_S))
+        return Failed("rejected" if status in (400, 413, 422) else "fatal", detail, is_free=True)
+
+
+def read_json_body(content: bytes, content_type: str) -> Any | Failed:
+    """The JSON of a body. A page of HTML means a wrong address, anything else was cut on the way."""
+    if "html" in content_type:
+        return Failed("fatal", "a web page came back, not a chat completion", is_free=True)
+    try:
+        return json.loads(content)
+    except ValueError:
+        return Failed("lost", f"the answer is no whole JSON ({len(content)} bytes)", is_free=False)
+
+
+def asked_wait(headers: Mapping[str, str], now: float | None = None) -> float:
+    """Seconds that a server asks to wait: ``retry-after-ms``, or ``Retry-After`` in seconds or as a date; else 0."""
+    try:
+        return max(0.0, float(headers["retry-after-ms"]) / 1000)
+    except (KeyError, ValueError):
+        pass
+    given = headers.get("retry-after", "")
+    try:
+        seconds = float(given)
+    except ValueError:
+        try:
+            moment = email.utils.parsedate_to_datetime(given).timestamp()
+        except (TypeError, ValueError):
+            return 0.0
+        seconds = moment - (time.time() if now is None else now)
+    return max(0.0, seconds) if seconds == seconds else 0.0
+
+
+def check_address(base_url: str | None) -> None:
+    """Raise UsageError for a base address that is none."""
+    if base_url is not None and not base_url.startswith(("http://", "https://")):
+        raise UsageError(
+            f'"{base_url}" is no address of a server.', "Write it whole, as in http://localhost:8000/v1."
+        )
+
+
+def find_server(base_url: str | None, timeout_s: float) -> Server:
+    """The server that is meant and its key from the environment.
+
+    Raises UsageError where OpenAI itself is meant and there is no key; a server of one's own may need none.
+    """
+    base_url = base_url or os.environ.get("OPENAI_BASE_URL") or None
+    check_address(base_url)
+    key = check_key(os.environ.get(KEY_VARIABLE, "").strip())
+    if not key and base_url is None:
+        raise UsageError(
+            f"There is no key for OpenAI: the environment has no {KEY_VARIABLE}.",
+            f"Set it (export {KEY_VARIABLE}=...), or name another server with --base-url.",
+        )
+    return Server(base_url, key or NO_KEY, timeout_s, Redactor(key))
+
+
+def stopped(server: Server, detail: str) -> RunError:
+    """The error that ends a job of which no call can pass."""
+    return RunError(
+        f"{server.name} takes no calls: {detail}",
+        f"Check {KEY_VARIABLE}, --base-url and the model; what is recorded stays, and the same command resumes.",
+    )

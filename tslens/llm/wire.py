@@ -1,0 +1,148 @@
+"""What goes over the wire: request bodies in the words a server knows, and the answers that come back."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
+
+from tslens.llm.calls import Call, Reason
+from tslens.llm.schema import bare_json, misfit, strict_schema
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+Limit = Literal["max_tokens", "max_completion_tokens"]
+
+_TYPES = {"schema": "json_schema", "object": "json_object"}
+_UNKNOWN = re.compile(r"unsupported|not supported|unknown|unrecognized|unexpected|extra|not permitted", re.I)
+_ASK = "Answer with one JSON object and nothing else. It must fit this JSON schema:\n"
+
+
+@dataclass
+class Dialect:
+    """What a server understands. It starts at the best guess and is corrected by what the server rejects.
+
+    ``json``: "schema" (``json_schema``, strict), "object" (``json_object``, the schema in the prompt), "prompt" (the
+    schema in the prompt alone). ``limit``: name of the limit of tokens: newer models of OpenAI refuse ``max_tokens``,
+    older servers know no other.
+    """
+
+    json: Literal["schema", "object", "prompt"] = "schema"
+    limit: Limit = "max_tokens"
+    is_limit_corrected: bool = False
+
+    def body(self, call: Call) -> dict[str, Any]:
+        """The JSON body of a call."""
+        messages = [{"role": role, "content": text} for role, text in call.messages]
+        body: dict[str, Any] = {"model": call.model, "messages": messages}
+        body |= {"temperature": call.temperature, self.limit: call.max_tokens}
+        if call.seed is not None:
+            body["seed"] = call.seed
+        if call.answer is None:
+            return body
+        if self.json == "schema":
+            schema = {"name": call.answer.__name__, "schema": strict_schema(call.answer), "strict": True}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+            return body
+        if self.json == "object":
+            body["response_format"] = {"type": "json_object"}
+        ask = _ASK + schema_text(call.answer)
+        if messages and messages[0]["role"] == "system":
+            messages[0]["content"] += "\n\n" + ask
+        else:
+            messages.insert(0, {"role": "system", "content": ask})
+        return body
+
+    def adapt(self, sent: Mapping[str, Any], complaint: str) -> bool:
+        """Learn from a request that was rejected; True if it is worth sending in other words.
+
+        ``sent``: the body. ``complaint``: what the server said. A call that was sent before another one taught the
+        lesson is sent again as well.
+        """
+        if (
+            "invalid schema" in complaint.lower()
+        ):  # the server knows schemas; ours is wrong, and hiding it helps nobody
+            return False
+        if "response_format" in complaint or "json_schema" in complaint:
+            asked = sent.get("response_format", {}).get("type")
+            if asked == "json_schema" and self.json == "schema":
+                self.json = "object"
+            elif asked == "json_object" and self.json == "object":
+                self.json = "prompt"
+            return asked is not None and asked != _TYPES.get(self.json)
+        limit: Limit = "max_tokens" if "max_tokens" in sent else "max_completion_tokens"
+        if limit in complaint and _UNKNOWN.search(complaint):
+            if limit == self.limit and not self.is_limit_corrected:
+                self.limit = "max_completion_tokens" if limit == "max_tokens" else "max_tokens"
+                self.is_limit_corrected = True
+            return limit != self.limit
+        return False
+
+
+@cache
+def schema_text(answer: type[BaseModel]) -> str:
+    """The schema as text."""
+    return json.dumps(strict_schema(answer), ensure_ascii=False, separators=(",", ":"))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server answered, read but not yet accepted.
+
+    ``fault``: why it is no answer to its call, None if it is one; ``detail`` says more. ``usage``: as the server gave
+    it; without one the tokens are None.
+    """
+
+    id: str
+    text: str
+    model: str
+    fingerprint: str | None
+    finish_reason: str
+    usage: Mapping[str, Any] | None
+    fault: Reason | None
+    detail: str
+
+    @property
+    def tokens(self) -> tuple[int, int] | None:
+        """Tokens of prompt and of completion; None where the server does not say."""
+        usage = self.usage or {}
+        n_in, n_out = usage.get("prompt_tokens"), usage.get("completion_tokens")
+        if not isinstance(n_in, int) or not isinstance(n_out, int) or min(n_in, n_out) < 0:
+            return None
+        return n_in, n_out
+
+
+def read_answer(call: Call, body: Any) -> Answer | None:
+    """Read the body of a chat completion; None if it is none (cut on the way, another page)."""
+    try:
+        choice = body["choices"][0]
+        message = choice["message"]
+        text, refusal = message.get("content"), message.get("refusal")
+        finish_reason = str(choice.get("finish_reason") or "stop")
+        head = (str(body.get("id", "")), text or "", str(body.get("model", "")))
+        usage = body.get("usage")
+    except (KeyError, IndexError, TypeError, AttributeError):
+        return None
+    if not isinstance(text, str | None) or not isinstance(usage, dict | None):
+        return None
+    fault, detail = _find_fault(call, text, refusal, finish_reason)
+    if call.answer is not None and fault is None:
+        head = (head[0], bare_json(head[1]), head[2])
+    return Answer(*head, body.get("system_fingerprint"), finish_reason, usage, fault, detail)
+
+
+def _find_fault(call: Call, text: str | None, refusal: Any, finish_reason: str) -> tuple[Reason | None, str]:
+    if refusal:
+        return "refusal", str(refusal)[:500]
+    if finish_reason == "content_filter":
+        return "filtered", "the server's filter held the answer back"
+    if finish_reason == "length" and (call.answer is not None or not text):
+        return "cut", f"the answer was cut at {call.max_tokens} tokens"
+    if not text:
+        return "schema", "the answer is empty"
+    wrong = misfit(call.answer, bare_json(text)) if call.answer is not None else None
+    return ("schema", wrong) if wrong else (None, "")
