@@ -6,7 +6,7 @@ which others run beside it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,10 +43,12 @@ def generate(
     temperature: float = 1.0,
     top_k: int | None = None,
     seed: int,
+    progress: Callable[[int], None] = lambda n_done: None,
 ) -> list[Completion]:
     """``samples`` completions of every prompt, in order of prompt, then sample.
 
-    ``temperature``: 0 takes the most probable token. ``top_k``: sample among so many tokens only.
+    ``temperature``: 0 takes the most probable token. ``top_k``: sample among so many tokens only. ``progress`` gets the
+    number of completions so far.
     Raises UsageError for impossible settings or a prompt that fills the context.
     """
     if not (samples >= 1 and max_tokens >= 1 and temperature >= 0 and (top_k is None or top_k >= 1)):
@@ -72,6 +74,7 @@ def generate(
             ended = bool(ids) and ids[-1] == tokenizer.eos_id
             text = tokenizer.decode(ids[:-1] if ended else ids)
             done.append(Completion(prompts[index], text, sample, seed, len(ids), ended))
+        progress(len(done))
     return done
 
 
