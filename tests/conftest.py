@@ -2,6 +2,8 @@
 
 import os
 import random
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -88,3 +90,31 @@ def parser():
         return open_parser()
     except DataError as error:
         pytest.skip(f"no parser: {error}")
+
+
+@dataclass
+class Outcome:
+    """What a command printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def tslens(capfd, monkeypatch):
+    """A function that runs a command line and tells what came of it."""
+    from tslens.cli import main
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["tslens", *map(str, arguments)])
+        capfd.readouterr()
+        try:
+            main.run()
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        out, err = capfd.readouterr()
+        return Outcome(code, out, err)
+
+    return run

@@ -14,6 +14,7 @@ TIERS = [
     {"errors"},
     {"types", "labels"},
     {"stats", "files", "config", "provenance", "assets"},
+    {"llm"},
     {"corpus"},
     {"model"},
     {"train", "probes"},
@@ -28,6 +29,10 @@ ONLY_IN = {
     "spacy": "corpus",
     "tokenizers": "corpus",
     "transformers": "model",
+    "openai": "llm",
+    "datasets": "corpus",
+    "huggingface_hub": "corpus",
+    "pyarrow": "corpus",
 }
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

@@ -1,38 +1,8 @@
-"""Commands run in this process, as ``tslens`` runs them."""
+"""A trained project that the tests of commands share."""
 
 import os
-import sys
-from dataclasses import dataclass
 
 import pytest
-
-
-@dataclass
-class Outcome:
-    """What a command printed, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def tslens(capfd, monkeypatch):
-    """A function that runs a command line and tells what came of it."""
-    from tslens.cli import main
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["tslens", *map(str, arguments)])
-        capfd.readouterr()
-        try:
-            main.run()
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        out, err = capfd.readouterr()
-        return Outcome(code, out, err)
-
-    return run
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,9 @@ from tslens.cli import options
 from tslens.cli.annotate import annotate
 from tslens.cli.author import author
 from tslens.cli.console import progress_bar, say, show, show_json, show_table
+from tslens.cli.diversity import diversity
 from tslens.cli.download import download
+from tslens.cli.request import request
 
 app = typer.Typer(
     help="Stories: import a file, label it, or let the offline author write some.", no_args_is_help=True
@@ -55,4 +57,6 @@ def import_stories(
 
 app.command("author")(author)
 app.command("annotate")(annotate)
+app.command("request")(request)
+app.command("diversity")(diversity)
 app.command("download")(download)

@@ -38,6 +38,39 @@ Processes = Annotated[
     int | None, typer.Option("--processes", min=1, help="How many. Default: one for each core.")
 ]
 
+# Of commands that ask a large model ---------------------------------------------------------------------------
+
+BaseUrl = Annotated[
+    str | None,
+    typer.Option("--base-url", help="A server that answers like OpenAI's, as in http://localhost:8000/v1"),
+]
+Budget = Annotated[
+    float | None,
+    typer.Option(
+        "--budget", min=0, help="USD at most, all runs of this job together; the worst case counts."
+    ),
+]
+Price = Annotated[
+    str | None,
+    typer.Option("--price", help="IN,OUT in USD per million tokens, for a model whose price is not known."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be asked and what it would cost.")]
+Batch = Annotated[
+    bool, typer.Option("--batch", help="By the batch endpoint: half the price, answered within a day.")
+]
+Poll = Annotated[
+    float, typer.Option("--poll", min=0.01, help="With --batch: seconds between two looks at the server.")
+]
+Concurrency = Annotated[int, typer.Option("--concurrency", min=1, help="Calls in flight at most.")]
+Timeout = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds to wait for one answer.")]
+LedgerFolder = Annotated[
+    Path,
+    typer.Option("--ledger", help="Folder of all calls that were ever paid; no call in it is paid again."),
+]
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", help="Ask again what was refused or could not be read.")
+]
+
 
 def count_processes(asked: int | None, n_stories: int | None = None) -> int:
     """Processes to use: those asked for, else one for each core, or one where there is little to do."""

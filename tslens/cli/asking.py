@@ -1,0 +1,127 @@
+"""What commands share that ask a large model: the job, its price, its progress, what it would cost."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tslens.cli.console import progress_bar, say, show, show_json, show_table
+
+if TYPE_CHECKING:
+    from tslens.llm.calls import Call, CallFailure
+    from tslens.llm.client import Client, Tally
+    from tslens.llm.ledger import Ledger
+
+LEDGERS = Path("runs/.ledger")
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How and for what a model is asked, as the options of a command say."""
+
+    model: str
+    base_url: str | None
+    budget: float | None
+    price: str | None
+    concurrency: int
+    timeout: float
+    ledger: Path
+    retry_failed: bool
+    batch: bool
+    poll: float
+
+
+def job_name(out: Path) -> str:
+    """Name of the job that writes a file: the same for the same file, so that it goes on where it stopped."""
+    stem = re.sub(r"[^\w-]", "_", out.name.split(".")[0]) or "job"
+    digest = hashlib.blake2b(str(out.resolve()).encode(), digest_size=4).hexdigest()
+    return f"{stem}-{digest}"
+
+
+@contextmanager
+def open_client(terms: Terms, out: Path) -> Iterator[Client]:
+    """The client of a job, its ledger open."""
+    from tslens.llm.client import Client
+    from tslens.llm.ledger import Ledger
+    from tslens.llm.prices import read_price
+
+    price = read_price(terms.model, terms.price)
+    with Ledger(terms.ledger, job_name(out)) as ledger:
+        yield Client(
+            ledger,
+            price=price,
+            base_url=terms.base_url,
+            budget_usd=terms.budget,
+            concurrency=terms.concurrency,
+            timeout_s=terms.timeout,
+            retry_failed=terms.retry_failed,
+        )
+
+
+def answer_all(
+    client: Client, calls: Iterable[Call], terms: Terms, *, total: int | None
+) -> list[CallFailure]:
+    """Have all calls answered; the replies are in the ledger. Failures come back, those it does not keep among them."""
+    from tslens.llm.batch import answer_batch
+    from tslens.llm.calls import CallFailure
+
+    with progress_bar("asking", total) as (bar, task):
+
+        def tell(tally: Tally) -> None:
+            done = tally.n_replies + tally.n_cached + tally.n_failed
+            known = f", {tally.n_cached} known" if tally.n_cached else ""
+            failed = f", {tally.n_failed} failed" if tally.n_failed else ""
+            bar.update(task, completed=done, note=f"{done}{known}{failed}, ${tally.spent_usd:.4f}")
+
+        if terms.batch:
+            answered = answer_batch(client, calls, poll_s=terms.poll, progress=tell)
+        else:
+            answered = client.answer(calls, progress=tell)
+        try:
+            return [outcome for outcome in answered if isinstance(outcome, CallFailure)]
+        except KeyboardInterrupt:
+            say("Stopped: the replies so far are kept, and the same command goes on from here.")
+            raise
+
+
+def show_estimate(calls: Iterable[Call], first: Call, terms: Terms, out: Path, *, as_json: bool) -> None:
+    """What --dry-run says: how many calls, what they would cost, and the first prompt."""
+    from tslens.llm.estimate import estimate
+    from tslens.llm.ledger import Ledger
+    from tslens.llm.prices import read_price
+
+    price = read_price(terms.model, terms.price)
+    charged = price.in_batch() if price and terms.batch else price
+    ledger: Ledger
+    with Ledger(terms.ledger, job_name(out), read_only=True) as ledger:
+        found = estimate(calls, charged, ledger)
+        spent = ledger.spent_usd
+    to_ask = found.n_calls - found.n_answered - found.n_repeated
+    facts = {
+        "calls": found.n_calls,
+        "answered_before": found.n_answered,
+        "to_ask": to_ask,
+        "spent_usd": spent,
+        "worst_usd": found.worst_usd,
+        "expected_usd": found.expected_usd,
+        "price": None if charged is None else charged.source,
+    }
+    if as_json:
+        show_json(
+            {"schema": "tslens.dry_run/1", "model": terms.model, **facts, "first": first.messages[-1][1]}
+        )
+        return
+    show(f"The first of {found.n_calls} calls to {terms.model} would say:\n\n{first.messages[-1][1]}\n")
+    show_table(["<counted>", "<value>"], [[name.replace("_", " "), _shown(v)] for name, v in facts.items()])
+    show("Nothing was sent. Each call is counted once; tries that fail come on top, within --budget.")
+
+
+def _shown(value: float | str | None) -> str:
+    if value is None:
+        return "unknown: give --price IN,OUT"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
