@@ -26,6 +26,9 @@ _HOME = {
     "token_labels": "tslens.corpus.labelled",
     "user_label": "tslens.corpus.labelled",
     "corrupt": "tslens.corpus.corrupt",
+    "parse_prompt": "tslens.corpus.instructions.form",
+    "check_instruction": "tslens.corpus.instructions.compliance",
+    "StoryIndex": "tslens.corpus.diversity.story_index",
     "ModelSpec": "tslens.model.spec",
     "TinyTransformer": "tslens.model.transformer",
     "load_model": "tslens.model.load",
@@ -41,6 +44,9 @@ if TYPE_CHECKING:
     from tslens.corpus.author import read_wishes as read_wishes
     from tslens.corpus.author import write_stories as write_stories
     from tslens.corpus.corrupt import corrupt as corrupt
+    from tslens.corpus.diversity.story_index import StoryIndex as StoryIndex
+    from tslens.corpus.instructions.compliance import check_instruction as check_instruction
+    from tslens.corpus.instructions.form import parse_prompt as parse_prompt
     from tslens.corpus.labelled import read_labels as read_labels
     from tslens.corpus.labelled import relation_pairs as relation_pairs
     from tslens.corpus.labelled import token_labels as token_labels

@@ -13,6 +13,7 @@ from tslens.cli.author import author
 from tslens.cli.console import progress_bar, say, show, show_json, show_table
 from tslens.cli.diversity import diversity
 from tslens.cli.download import download
+from tslens.cli.instruct import instruct
 from tslens.cli.request import request
 
 app = typer.Typer(
@@ -22,7 +23,7 @@ app = typer.Typer(
 
 @app.command("import")
 def import_stories(
-    source: Annotated[str, typer.Argument(help=".jsonl, .jsonl.gz, .txt with <|endoftext|>, or author:N.")],
+    source: Annotated[str, typer.Argument(help=options.SOURCES)],
     out: Annotated[Path, typer.Option("--out", help="A new folder for tokenizer and token shards.")],
     vocab_size: Annotated[int, typer.Option("--vocab-size", help="Tokens of the byte-level BPE.")] = 4096,
     as_json: options.Json = False,
@@ -58,5 +59,6 @@ def import_stories(
 app.command("author")(author)
 app.command("annotate")(annotate)
 app.command("request")(request)
+app.command("instruct")(instruct)
 app.command("diversity")(diversity)
 app.command("download")(download)

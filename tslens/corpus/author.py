@@ -28,7 +28,8 @@ from tslens.corpus.authoring.gold import label_story
 from tslens.corpus.authoring.lines import load_grammar
 from tslens.corpus.authoring.markup import MarkedText, plain_text, read_marks
 from tslens.corpus.authoring.plan import Plan, draw_features, draw_plan
-from tslens.corpus.authoring.telling import Piece, Teller, tell_line
+from tslens.corpus.authoring.summaries import summarise
+from tslens.corpus.authoring.telling import Piece, Teller
 from tslens.corpus.authoring.uses import GivenWord, choose_uses, draw_words, parse_word, words_of
 from tslens.corpus.check_features import has_feature, has_word
 from tslens.corpus.dice import Dice
@@ -93,8 +94,8 @@ def write_story(index: int, *, seed: int, wishes: Wishes = NO_WISHES) -> Story:
     """One story, normalised: 3 to 5 paragraphs separated by one newline, 90 to 330 words.
 
     Depends on ``seed``, ``index`` and ``wishes`` alone: the same bytes in any process, order and environment.
-    ``extra``: source, index, seed, words and their parts of speech, features, summary (one line), events (what
-    was lost, broken, given, found or mended, and the unit after which it is so), labels (``types.Labels``).
+    ``extra``: source, index, seed, words and their parts of speech, features, summary (one line) and its labels, events
+    (what was lost, broken, given, found or mended, and the unit after which it is so), labels (``types.Labels``).
     Raises UsageError if no story has all that was asked for.
     """
     return _labelled(_tell(index, seed, wishes), index, seed)
@@ -170,6 +171,7 @@ def _has_words(words: Sequence[GivenWord | None], pieces: Sequence[Piece]) -> bo
 def _labelled(told: _Told, index: int, seed: int) -> Story:
     marked = read_marks([(piece.part, piece.text) for piece in told.pieces])
     labels = label_story(marked)
+    summary = summarise(told.plan, told.text, labels)
     words = words_of(told.dice, labels, told.words) if None in told.words else told.words
     extra = {
         "source": "author",
@@ -178,17 +180,12 @@ def _labelled(told: _Told, index: int, seed: int) -> Story:
         "words": [word.lemma for word in words if word],
         "words_pos": [word.pos for word in words if word],
         "features": [name for name in FEATURES if name in told.plan.features],
-        "summary": summarise(told.plan),
+        "summary": summary.text,
+        "summary_labels": summary.labels.to_json(),
         "events": _events(told.plan, told.pieces, marked),
         "labels": labels.to_json(),
     }
     return Story(told.text, extra)
-
-
-def summarise(plan: Plan) -> str:
-    """The story in one line, from its plan."""
-    line = load_grammar().plots[plan.plot]["summary_bad" if "bad_ending" in plan.features else "summary"]
-    return tell_line(plan, line)
 
 
 def _events(plan: Plan, pieces: Sequence[Piece], marked: MarkedText) -> list[dict[str, Any]]:

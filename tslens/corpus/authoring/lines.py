@@ -77,11 +77,12 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Grammar:
-    """Plots (scenes of each part, and ``never``: traits no hero of it has), lists and scenes, as lines."""
+    """Plots (scenes of each part, and ``never``: traits no hero of it has), lists, scenes and summaries, as lines."""
 
     plots: Mapping[str, Row]
     lists: Mapping[str, Sequence[str]]
     scenes: Mapping[str, Sequence[str]]
+    summaries: Mapping[str, Mapping[str, Sequence[str]]]
 
 
 def _read_asset(name: str) -> dict[str, Any]:
@@ -117,12 +118,17 @@ def load_words() -> Words:
 
 @cache
 def load_grammar() -> Grammar:
-    """Plots, lists and scenes, read once."""
+    """Plots, lists, scenes and summaries, read once."""
     asset = _read_asset("common.toml")
     scenes = _lines(asset["scenes"], "any.")
     for name, plot in _plots().items():
         scenes |= _lines(plot["scenes"], f"{name}.")
-    return Grammar({name: plot["parts"] for name, plot in _plots().items()}, _lines(asset["lists"]), scenes)
+    return Grammar(
+        {name: plot["parts"] for name, plot in _plots().items()},
+        _lines(asset["lists"]),
+        scenes,
+        {name: _lines(plot["summary"]) for name, plot in _plots().items()},
+    )
 
 
 @cache

@@ -21,7 +21,6 @@ from tslens.corpus.authoring.lines import (
     put_marks,
     spell,
 )
-from tslens.corpus.authoring.markup import plain_text
 from tslens.corpus.authoring.plan import PRONOUNS, Plan
 from tslens.corpus.dice import Dice
 
@@ -93,12 +92,6 @@ def fill_slots(plan: Plan) -> dict[str, str]:
         "food": plan.food,
         "coins": plan.number,
     }
-
-
-def tell_line(plan: Plan, line: str) -> str:
-    """One line told by itself, as plain text."""
-    told = Teller(plan, Dice(line), (), is_full=False).tell(line)
-    return plain_text(told)
 
 
 class Teller:
