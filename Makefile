@@ -29,6 +29,8 @@ bench: install
 	$(BIN)/python tests/bench/bench_scan.py
 	$(BIN)/python tests/bench/bench_memory.py
 	$(BIN)/python tests/bench/bench_author.py
+	$(BIN)/python tests/bench/bench_diversity.py
+	$(BIN)/python tests/bench/bench_client.py
 
 # A second environment with version 3.9 of TransformerLens, then one checkpoint in all four libraries.
 compat: install .venv-tl3/.installed

@@ -242,3 +242,17 @@ def test_wrong_usage_is_code_2(tslens):
     assert tslens("heads").code == 2
     assert tslens("heads", "--nonsense").code == 2
     assert tslens("fly").code == 2
+
+
+def test_an_interrupt_says_so_and_ends_with_one(tslens, tmp_path, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tslens.corpus.author.write_stories", interrupt)
+    done = tslens("data", "author", "--stories", 2, "--out", tmp_path / "s.jsonl")
+    assert done.code == 1 and "Interrupted" in done.err and list(tmp_path.iterdir()) == []
+
+
+def test_control_characters_of_a_message_never_reach_the_terminal(tslens, tmp_path):
+    done = tslens("data", "import", f"{tmp_path}/\x1b]0;title\x07.jsonl", "--out", tmp_path / "corpus")
+    assert done.code == 1 and "\x1b" not in done.err and "\x07" not in done.err

@@ -4,8 +4,6 @@ import json
 
 import pytest
 
-from tslens.cli import data
-from tslens.cli.diversity import diversity
 from tslens.corpus.diversity.sampling import split_story
 from tslens.corpus.words import find_words
 
@@ -13,8 +11,6 @@ from tslens.corpus.words import find_words
 @pytest.fixture(autouse=True)
 def in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    if all(command.name != "diversity" for command in data.app.registered_commands):
-        data.app.command("diversity")(diversity)
 
 
 def completions_file(path, rows):

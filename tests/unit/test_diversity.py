@@ -1,5 +1,6 @@
 """What is measured of completions, of a corpus and of two compared, on texts small enough to check by hand."""
 
+import json
 from collections import Counter
 
 import numpy as np
@@ -246,3 +247,27 @@ def test_a_story_must_begin_with_its_prompt(tmp_path):
     path.write_text('{"prompt": "A dog", "completion": "!", "story": "A cat sat."}\n', encoding="utf-8")
     with pytest.raises(DataError, match="completion 1: its story does not begin"):
         read_completions(path)
+
+
+@pytest.mark.parametrize("n_short", [1, 2, 4])
+def test_stories_too_short_to_compare_are_refused(n_short):
+    long = [
+        "one fish swims in a pond",
+        "two birds sing on a wall",
+        "three cats run up a hill",
+        "a dog barks at me",
+    ]
+    short = ["Hi."] * n_short + long[n_short:]
+    if n_short < 2:  # no half of the set is without words
+        rows = compare_stories(long, short, seed=0, n_permutations=20)
+        assert all(np.isfinite([row.p, row.null_low, row.difference.mean]).all() for row in rows)
+        return
+    with pytest.raises(DataError, match="fewer than 4 words"):
+        compare_stories(long, short, seed=0, n_permutations=20)
+
+
+def test_a_completion_may_hold_any_line_end_of_unicode(tmp_path):
+    path = tmp_path / "c.jsonl"
+    row = {"prompt": "Once", "completion": "there was\u2028a\x85frog."}
+    path.write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert read_completions(path)[0].completion == row["completion"]

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from datetime import date, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pyarrow as pa
@@ -34,6 +35,21 @@ def test_parquet_is_a_source(tmp_path):
     assert stories[0].extra == {"mood": ["x", "y"]}
     name, digest = describe_source(path)
     assert name == "s.parquet" and digest == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_columns_that_json_has_not_become_text(tmp_path):
+    row = {
+        "text": "A",
+        "day": datetime(2026, 1, 2),
+        "n": float("nan"),
+        "raw": b"x",
+        "deep": [{"d": date(2026, 1, 2)}],
+    }
+    (story,) = read_stories(parquet(tmp_path / "s.parquet", [row]))
+    assert story.extra == {
+        "day": "2026-01-02 00:00:00", "n": None, "raw": "b'x'", "deep": [{"d": "2026-01-02"}]
+    }  # fmt: skip
+    json.dumps(story.extra, allow_nan=False)
 
 
 def test_folders_may_hold_parquet(tmp_path):

@@ -19,7 +19,7 @@ from tslens.corpus.requests.asking import (
     summary_call,
 )
 from tslens.corpus.requests.gates import MOST_UNKNOWN, check_story, mark_stories
-from tslens.corpus.requests.plans import MOST_FEATURES, StoryPlan, draw_plan, story_prompt
+from tslens.corpus.requests.plans import MOST_FEATURES, StoryPlan, check_template, draw_plan, story_prompt
 from tslens.corpus.vocabulary import load_vocabulary
 from tslens.errors import UsageError
 from tslens.labels import FEATURES
@@ -46,13 +46,25 @@ def test_without_features_the_prompt_asks_for_none():
 
 def test_a_template_of_ones_own():
     plan = StoryPlan(0, "swim", "frog", "sad", ("twist",))
-    text = story_prompt(plan, "{features}Use {verb}, {noun}, {adjective}. {nothing} {0}")
-    assert text == (
+    template = "{features}Use {verb}, {noun}, {adjective}. { } {}"
+    check_template(template)
+    assert story_prompt(plan, template) == (
         "The story should have the following features: something unexpected happens / there is a plot twist. "
-        "Use swim, frog, sad. {nothing} {0}"
+        "Use swim, frog, sad. { } {}"
     )
-    with pytest.raises(UsageError, match=r"\{noun\}"):
-        story_prompt(plan, "{verb} {adjective}")
+
+
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        ("{verb} {adjective} {features}", r"lacks \{noun\}"),
+        ("{verb} {noun} {adjective}", r"lacks \{features\}"),
+        ("{verb} {noun} {adjective} {features} {mood}", r"has \{mood\}"),
+    ],
+)
+def test_templates_that_ask_for_something_else_are_refused(template, says):
+    with pytest.raises(UsageError, match=says):
+        check_template(template)
 
 
 def test_plans_follow_from_seed_and_index_alone():

@@ -240,7 +240,7 @@ def test_the_cache_is_made_once(tmp_path, story_file, monkeypatch):
     assert index.source == story_file.name
 
 
-def test_a_held_folder_is_waited_for(tmp_path, story_file, monkeypatch):
+def test_a_held_folder_is_refused(tmp_path, story_file, monkeypatch):
     folder = index_for(story_file, tmp_path).folder
     build_index.remove_index(folder)
     with FileLock(folder / ".lock"), pytest.raises(RunError, match="in use"):

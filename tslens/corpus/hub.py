@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tslens.corpus.parquet import as_json
 from tslens.errors import DataError, UsageError
 
 _SOURCE = re.compile(r"hub:(?P<name>[\w.-]+/[\w.-]+)(?::(?P<split>[\w.-]+))?")
@@ -130,10 +131,13 @@ def _rows(name: str, split: str) -> Iterator[dict[str, Any]]:
     from datasets import load_dataset
 
     try:
-        yield from load_dataset(name, split=split, revision=revision, streaming=True)
-    except ValueError as error:  # an unknown split, with those that are there
+        yield from map(as_json, load_dataset(name, split=split, revision=revision, streaming=True))
+    except ValueError as error:  # an unknown split, a data set of several configurations
         reason = str(error).splitlines()[0]
-        raise DataError(f"Cannot read {split} of {name}: {reason}", "Name a split that it has.") from error
+        raise DataError(
+            f"Cannot read {split} of {name}: {reason}",
+            "Name a split that it has; of a data set with several configurations, fetch the files.",
+        ) from error
     except Exception as error:
         raise _unreachable(name, error) from error
 

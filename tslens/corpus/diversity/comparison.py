@@ -24,7 +24,7 @@ from jaxtyping import Bool, Float, Int
 
 from tslens.corpus.diversity.estimates import Estimate, estimate, estimate_difference
 from tslens.corpus.diversity.grams import grams, words_of
-from tslens.errors import UsageError
+from tslens.errors import DataError, UsageError
 from tslens.types import Story
 
 DISTINCT = (1, 2, 3, 4)
@@ -66,7 +66,8 @@ def compare_stories(
 ) -> list[Difference]:
     """Compare two sets of equally many texts; ``progress`` gets the number of permutations done.
 
-    Raises UsageError for sets of different sizes, under two stories or above 5,000.
+    Raises UsageError for sets of different sizes, under two stories or above 5,000; DataError where half of a set or
+    more has fewer than four words.
     """
     n = len(first)
     if len(second) != n or not 2 <= n <= MOST_STORIES:
@@ -76,6 +77,14 @@ def compare_stories(
         )
     texts = [*first, *second]
     pool = _Pool(texts)
+    n_short = max(
+        np.count_nonzero(pool.n_words[side] < max(DISTINCT)) for side in (slice(n), slice(n, 2 * n))
+    )
+    if n_short >= max(n // 2, 1):  # else every half of a set has words to count
+        raise DataError(
+            f"{n_short} of the {n} stories of one corpus have fewer than {max(DISTINCT)} words.",
+            "Give longer stories.",
+        )
     keys = [Story(text).digest for text in texts]
     members = np.arange(2 * n) < n
     sides = [pool.measure(members), pool.measure(~members)]

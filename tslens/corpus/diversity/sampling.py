@@ -85,7 +85,7 @@ def read_completions(path: Path, limit: int | None = None) -> list[Completed]:
     """
     items: list[Completed] = []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
         rows = [json.loads(line) for line in lines if line.strip()][:limit]
         for number, row in enumerate(rows, start=1):
             prompt, completion, story = row["prompt"], row["completion"], row.get("story")

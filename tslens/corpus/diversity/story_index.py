@@ -185,10 +185,6 @@ class StoryIndex:
             at = at[self._words[at + step] == ids[step]]
         return int(np.searchsorted(self.starts, at[0], side="right")) - 1 if len(at) else None
 
-    def words_of_story(self, number: int) -> Int64[np.ndarray, " word"]:
-        """Ids of the words of a story."""
-        return self._words[self.starts[number] : self.starts[number + 1] - 1].astype(np.int64)
-
     def n_grams(self, k: int) -> int:
         """How many runs of ``k`` words the corpus has, repetitions counted."""
         return int(np.maximum(np.diff(self.starts) - k, 0).sum())
