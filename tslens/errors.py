@@ -18,6 +18,10 @@ class TslensError(Exception):
         self.message = message
         self.hint = hint
 
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        """So that an error of a worker process arrives whole."""
+        return type(self), (self.message, self.hint)
+
 
 class UsageError(TslensError):
     """A value on the command line or in a call that cannot be meant: an impossible name, two budgets."""

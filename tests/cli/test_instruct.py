@@ -99,7 +99,7 @@ def test_too_few_are_said(tslens, tmp_path, story_file):
     assert done.code == 3
     assert "0 of 5 prompts" in done.err
     assert "--hold-out" in done.err
-    assert prompts.read_text() == ""
+    assert not prompts.exists()
     done = tslens("data", "instruct", story_file, "--out", out, "--stories", 5000)
     assert done.code == 3
     assert "of 5000 texts" in done.err
@@ -109,8 +109,26 @@ def test_nothing_to_ask_for(tslens, tmp_path):
     source = tmp_path / "short.jsonl"
     source.write_text('{"text": "Hm."}\n')
     done = tslens("data", "instruct", source, "--out", tmp_path / "out.jsonl")
-    check_error(done, "No story")
+    check_error(done, "No training text", "1 stories offer nothing")
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_what_fails_leaves_what_is_there(tslens, tmp_path, story_file):
+    out, prompts = tmp_path / "out.jsonl", tmp_path / "prompts.jsonl"
+    source = tmp_path / "short.jsonl"
+    source.write_text('{"text": "Hm."}\n')
+    for path in (out, prompts):
+        path.write_text("precious\n")
+    assert tslens("data", "instruct", source, "--out", out).code == 1
+    assert out.read_text() == "precious\n"
+    done = tslens("data", "instruct", story_file, "--out", tmp_path / "o.jsonl", "--prompts-out", prompts)
+    assert done.code == 3 and prompts.read_text() == "precious\n"
+
+
+def test_an_instruction_file_is_no_source(tslens, tmp_path, story_file):
+    assert tslens("data", "instruct", story_file, "--out", tmp_path / "a.jsonl").code == 0
+    done = tslens("data", "instruct", tmp_path / "a.jsonl", "--out", tmp_path / "b.jsonl")
+    check_error(done, "behind an instruction already")
 
 
 @pytest.mark.parametrize(
@@ -120,6 +138,7 @@ def test_nothing_to_ask_for(tslens, tmp_path):
         (("--out", "a.jsonl", "--prompts-out", "p.txt"), ".jsonl"),
         (("--out", "a.jsonl", "--prompts-out", "a.jsonl"), "both"),
         (("--out", "a.jsonl", "--stories", "0"), "0 stories"),
+        (("--out", "a.jsonl", "--prompts", "3"), "--prompts-out"),
         (("--out", "a.jsonl", "--hold-out", "words"), "words+summary"),
         (("--out", "a.jsonl", "--hold-out", "words+plot"), '"words+plot"'),
     ],

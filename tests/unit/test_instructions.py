@@ -10,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tslens.corpus import author
+from tslens.corpus.check_features import has_feature
 from tslens.corpus.dice import Dice
 from tslens.corpus.instructions.draw import draw_instruction, find_offer, read_combinations
 from tslens.corpus.instructions.form import (
     KINDS,
     Instruction,
+    feature_of,
     parse_prompt,
     write_prompt,
     write_text,
@@ -283,3 +285,57 @@ def test_first_hundred_texts_keep_their_bytes():
 
 def test_it_streams():
     assert len(list(islice(instruct_stories("author:999999999", seed=0), 60))) == 60
+
+
+@pytest.mark.parametrize(
+    ("name", "feature"),
+    [
+        ("BadEnding", "bad_ending"),
+        ("bad ending", "bad_ending"),
+        ("plot twist", "twist"),
+        ("Moral_Value", "moral_value"),
+        ("mood", None),
+    ],
+)
+def test_names_of_features(name, feature):
+    assert feature_of(name) == feature
+
+
+def test_only_what_a_story_does_is_asked_for():
+    text = "A cat ran home. The dog ran off too, and to their surprise it turned out to be a wolf."
+    extra = {"words": ["cat", "zebra", "run"], "features": ["Conflict", "plot twist"]}
+    offer = find_offer(Story(text, extra), Dice(0))
+    assert offer.words == (("cat", ""), ("run", "")) and offer.features == ("twist",)
+
+
+def test_foreshadowing_that_nobody_asked_for_is_not_offered():
+    story = next(
+        story
+        for index in range(200)
+        if has_feature("foreshadowing", (story := author.write_story(index, seed=3)).text)
+    )
+    assert "foreshadowing" not in find_offer(Story(story.text), Dice(0)).features
+    asked = Story(story.text, {"features": ["foreshadowing"]})
+    assert find_offer(asked, Dice(0)).features == ("foreshadowing",)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"words": [1, 2]},
+        {"features": ["nope"]},
+        {"words": []},
+        {"sentence": ""},
+        {"words": ["a,b"]},
+        {"sentence": "a\nStory:\nb"},
+        {"summary": "x", "words_pos": ["NOUN"]},
+    ],
+)
+def test_records_that_cannot_be_written_are_refused(row):
+    with pytest.raises(DataError, match="no instruction"):
+        Instruction.from_json(row)
+
+
+def test_a_summary_of_several_lines_is_read_as_one():
+    parsed = parse_prompt("\ufeffSummary: Lily lost\nher ball.\nWords: a, b\nStory:\nOnce.")
+    assert parsed.instruction.summary == "Lily lost her ball." and parsed.instruction.words == ("a", "b")

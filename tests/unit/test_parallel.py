@@ -5,6 +5,7 @@ from itertools import count
 import pytest
 
 from tslens.corpus.parallel import map_chunks
+from tslens.errors import DataError
 
 
 def double(numbers: list[int]) -> list[int]:
@@ -32,3 +33,14 @@ def test_an_endless_stream_is_read_as_it_is_needed():
 def test_errors_come_back(n_processes):
     with pytest.raises(ValueError, match="no 0"):
         list(map_chunks(fail, range(5), n_processes=n_processes, chunk_size=2))
+
+
+def refuse(numbers: list[int]) -> list[int]:
+    raise DataError(f"{numbers[0]} is wrong.", "Mend it.")
+
+
+@pytest.mark.parametrize("n_processes", [1, 2])
+def test_errors_of_ours_come_back_whole(n_processes):
+    with pytest.raises(DataError) as caught:
+        list(map_chunks(refuse, range(5), n_processes=n_processes, chunk_size=2))
+    assert (caught.value.message, caught.value.hint) == ("0 is wrong.", "Mend it.")

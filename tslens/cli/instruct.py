@@ -6,6 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,10 +21,11 @@ if TYPE_CHECKING:
     from tslens.types import Story
 
 SCHEMA = "tslens.instructions/1"
+_PROMPTS = 50
 
 
 def instruct(
-    source: Annotated[str, typer.Argument(help=".jsonl, .jsonl.gz, .txt with <|endoftext|>, or author:N.")],
+    source: Annotated[str, typer.Argument(help=options.SOURCES)],
     out: Annotated[Path, typer.Option("--out", help="A .jsonl or .jsonl.gz file of training texts.")],
     stories: Annotated[
         int | None, typer.Option("--stories", help="Training texts to write. Default: all that there are.")
@@ -43,16 +45,19 @@ def instruct(
             help="A .jsonl file of prompts for evaluation, which ask for what is held out, from other stories.",
         ),
     ] = None,
-    prompts: Annotated[int, typer.Option("--prompts", min=1, help="How many prompts.")] = 50,
+    prompts: Annotated[
+        int | None, typer.Option("--prompts", min=1, help="How many prompts. Default: 50.")
+    ] = None,
     seed: options.Seed = 0,
     processes: options.Processes = None,
     as_json: options.Json = False,
 ) -> None:
     """Write each story after an instruction that it follows: words, a sentence, features, a summary.
 
-    Each line holds text (what a model reads: instruction and story), story, instruction, source and index. Stories on
-    the validation side (5%, by their hash) are left out: prompts are made of them. Summaries exist where the stories
-    have a field "summary", as those of the author do.
+    Each line holds text (what a model reads: instruction and story), story, instruction, source and index. Of the
+    words and features that a story was asked for, those count that it has. Stories on the validation side (5%, by
+    their hash) are left out: prompts are made of them. Summaries exist where the stories have a field "summary", as
+    those of the author do.
 
     Example: tslens data instruct author:20000 --out instruct.jsonl --prompts-out prompts.jsonl
     """
@@ -69,6 +74,9 @@ def instruct(
     for path in (out, prompts_out):
         if path is not None and Path(source).exists() and path.exists() and path.samefile(source):
             raise UsageError(f"{path} would replace the stories that are read.", "Choose another name.")
+    if prompts is not None and prompts_out is None:
+        raise UsageError("--prompts needs a file.", "Name it with --prompts-out, or leave --prompts out.")
+    n_prompts = 0 if prompts_out is None else prompts or _PROMPTS
     if prompts_out is not None and prompts_out.resolve() == out.resolve():
         raise UsageError(f"{out} cannot hold both texts and prompts.", "Choose another --prompts-out.")
     held_out = HELD_OUT if hold_out is None else read_combinations(hold_out)
@@ -76,15 +84,18 @@ def instruct(
     found = instruct_stories(
         source, seed=seed, held_out=held_out, n_processes=options.count_processes(processes, stories)
     )
-    sorter = Sorter(found, n_texts=stories, n_prompts=prompts if prompts_out else 0)
-    n_written = write_rows(sorter.texts(), out, stories)
-    if not n_written:
-        out.unlink(missing_ok=True)
+    sorter = Sorter(found, n_texts=stories, n_prompts=n_prompts)
+    texts = sorter.texts()
+    first = next(texts, None)
+    if first is None:
+        counts = sorter.counts
         raise DataError(
-            f"No story of {source} can be asked for anything: training texts are made of 95% of the stories.",
+            f"No training text can be made of {source}: {counts['nothing to ask for']} stories offer nothing to ask "
+            f"for, {counts['left out']} are kept apart for prompts (5%, by their hash).",
             "Give more stories, or longer ones.",
         )
-    if prompts_out is not None:
+    n_written = write_rows(chain([first], texts), out, stories)
+    if prompts_out is not None and sorter.prompts:
         write_prompts(sorter.prompts, prompts_out)
     facts = {
         "out": str(out),
@@ -104,22 +115,23 @@ def instruct(
             ["<kind>", "texts"],
             [[kind, f"{number:,}"] for kind, number in facts["kinds"].items()],  # type: ignore[attr-defined]
         )
-        show(f"wrote {out}: {n_written} texts; {facts['n_left_out']} stories kept apart for prompts")
-        if prompts_out is not None:
+        show(f"wrote {out}: {n_written} texts; {facts['n_left_out']} stories left out (5%, by their hash)")
+        if sorter.prompts:
             show(f"wrote {prompts_out}: {len(sorter.prompts)} prompts")
     missing = [
         f"{number} of {wanted} {what}"
         for what, number, wanted in (
             ("texts", n_written, stories or n_written),
-            ("prompts", len(sorter.prompts), prompts if prompts_out else 0),
+            ("prompts", len(sorter.prompts), n_prompts),
         )
         if number < wanted
     ]
     if missing:
-        say(
-            f"only {' and '.join(missing)} could be made. Give more stories; where they have no summary, hold out "
-            "other kinds, as in --hold-out words+features"
+        has_summaries = sorter.counts["summary"] > 0
+        hint = (
+            "" if has_summaries or hold_out else " or, without summaries, hold out --hold-out words+features"
         )
+        say(f"only {' and '.join(missing)} could be made; give more stories{hint}")
         raise typer.Exit(3)
 
 

@@ -1,8 +1,8 @@
 """An instruction for a story, drawn: which kinds, in which order, and what they ask for.
 
-1. What the story offers. Words: those that it was asked to use, or a verb, a noun and an adjective that it uses.
-   Sentence: any but the first of three words or more, its quotation marks in pairs. Features: those that it was asked
-   for, or those whose cues it shows. Summary: where its record has one.
+1. What the story offers. Words: those that it was asked to use and uses, or a verb, a noun and an adjective that it
+   uses. Sentence: any but the first of three words or more, its quotation marks in pairs. Features: those that it was
+   asked for and shows, or, where nobody asked, those whose cues it shows. Summary: where its record has one.
 2. A non-empty subset of these kinds that a training text may ask for, or, for a held-out prompt, one that training
    never asks for; each is as likely as any other.
 3. The order of the kinds.
@@ -21,7 +21,8 @@ from itertools import combinations
 
 from tslens.corpus.check_features import has_feature
 from tslens.corpus.dice import Dice
-from tslens.corpus.instructions.form import KINDS, Instruction, Kind
+from tslens.corpus.instructions.compliance import check_words
+from tslens.corpus.instructions.form import KINDS, Instruction, Kind, feature_of
 from tslens.corpus.labelled import read_labels
 from tslens.corpus.vocabulary import analyses, load_vocabulary
 from tslens.corpus.words import find_sentences, find_units, find_words
@@ -126,16 +127,23 @@ def _texts(story: Story, name: str) -> list[str]:
 
 
 def _asked_words(story: Story) -> tuple[tuple[str, str], ...]:
+    """The words that it was asked for and uses."""
     words = [" ".join(word.split()) for word in _texts(story, "words")]
     tags = _texts(story, "words_pos")
     if not words or any(not word or "," in word for word in words):
         return ()
-    return tuple(zip(words, tags if len(tags) == len(words) else [""] * len(words), strict=True))
+    tags = tags if len(tags) == len(words) else [""] * len(words)
+    verdicts = check_words(words, story.text, pos=tags, labels=read_labels(story))
+    return tuple(
+        pair for pair, verdict in zip(zip(words, tags, strict=True), verdicts, strict=True)
+        if verdict.answer == "followed"
+    )  # fmt: skip
 
 
 def _asked_features(story: Story) -> tuple[str, ...]:
-    asked = {name.lower().replace(" ", "_") for name in _texts(story, "features")}
-    return tuple(name for name in FEATURES if name in asked)
+    """The features that it was asked for and shows."""
+    asked = {feature_of(name) for name in _texts(story, "features")}
+    return tuple(name for name in FEATURES if name in asked and has_feature(name, story.text))
 
 
 def _own_features(story: Story) -> tuple[str, ...]:

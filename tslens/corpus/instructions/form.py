@@ -16,6 +16,7 @@ Li 2023, TinyStories (arXiv:2305.07759), "TinyStories-Instruct".
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
@@ -36,12 +37,19 @@ STORY = "Story:"
 FEATURE_NAMES = {name: name.title().replace("_", "") for name in FEATURES}
 """Names of features in prompts, by their names in ``labels.FEATURES``: bad_ending is BadEnding."""
 
-_FEATURES_BY_NAME = {written.lower(): name for name, written in FEATURE_NAMES.items()}
+_FEATURES_BY_NAME = {written.lower(): name for name, written in FEATURE_NAMES.items()} | {
+    "plottwist": "twist"
+}
 _HINT = (
     "A prompt has lines that begin with "
     + ", ".join(f'"{header}"' for header in HEADERS.values())
     + ', each at most once, and then a line "Story:".'
 )
+
+
+def feature_of(text: str) -> str | None:
+    """The feature that a text names ("BadEnding", "bad ending", "plot twist"), of ``labels.FEATURES``; None: none."""
+    return _FEATURES_BY_NAME.get(re.sub(r"[\s_-]", "", text.lower()))
 
 
 @dataclass(frozen=True)
@@ -84,9 +92,24 @@ class Instruction:
         }
         kinds = tuple(kind for kind in values if kind != "words_pos")
         is_text = {"sentence", "summary"}
-        if not kinds or any(isinstance(value, str) != (name in is_text) for name, value in values.items()):
-            raise DataError(f"This is no instruction: {str(dict(row))[:80]}.", f"Kinds: {', '.join(KINDS)}.")
-        return cls(kinds=kinds, **values)  # type: ignore[arg-type]  # the keys are KINDS
+        is_fit = kinds and all(isinstance(value, str) == (name in is_text) for name, value in values.items())
+        if is_fit:
+            found = cls(kinds=kinds, **values)  # type: ignore[arg-type]  # the keys are KINDS
+            if found._can_be_written():
+                return found
+        raise DataError(f"This is no instruction: {str(dict(row))[:80]}.", f"Kinds: {', '.join(KINDS)}.")
+
+    def _can_be_written(self) -> bool:
+        """Whether each value is a text that a prompt gives back."""
+        texts = (*self.words, *self.features, *(x for x in (self.sentence, self.summary) if x))
+        return (
+            all(getattr(self, kind) for kind in self.kinds)
+            and all(isinstance(text, str) and text.strip() == text != "" for text in texts)
+            and not any("\n" in text or "\r" in text for text in texts)
+            and not any("," in word for word in self.words)
+            and set(self.features) <= set(FEATURE_NAMES)
+            and len(self.words_pos) in (0, len(self.words))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +136,11 @@ def parse_prompt(text: str) -> ParsedPrompt:
 
     What :func:`write_prompt` wrote comes back as it was. Also read: blanks at the ends of lines, empty lines between
     lines of the prompt and after ``Story:``, a story that begins on the line of ``Story:``, names of features in any
-    case. Raises DataError, with the line, for anything else.
+    case, a summary of several lines (joined by blanks). Raises DataError, with the line, for anything else.
     """
     found: dict[Kind, str] = {}
-    rest = text.replace("\r\n", "\n")
+    last: Kind | None = None
+    rest = text.removeprefix("\ufeff").replace("\r\n", "\n")
     while True:
         line, newline, rest = rest.partition("\n")
         bare = line.strip(" \t")
@@ -124,11 +148,14 @@ def parse_prompt(text: str) -> ParsedPrompt:
             story = bare.removeprefix(STORY).lstrip(" \t") + newline + rest
             break
         kind = next((kind for kind, header in HEADERS.items() if bare.startswith(header)), None)
-        if kind is None and bare:
+        if kind is None and bare and last == "summary":
+            found["summary"] += f" {bare}"
+        elif kind is None and bare:
             raise DataError(f"This is no line of an instruction: {line[:60]!r}.", _HINT)
         if kind in found:
             raise DataError(f'A prompt has two lines "{HEADERS[kind]}".', _HINT)
         if kind:
+            last = kind
             found[kind] = bare.removeprefix(HEADERS[kind]).strip(" \t")
             if not found[kind]:
                 raise DataError(f'There is nothing after "{HEADERS[kind]}".', _HINT)
@@ -156,9 +183,12 @@ def _read(kind: Kind, value: str) -> str | tuple[str, ...]:
         raise DataError(f'There is nothing after "{HEADERS[kind]}".', _HINT)
     if kind == "words":
         return parts
-    unknown = [part for part in parts if part.lower() not in _FEATURES_BY_NAME]
-    if unknown:
-        raise DataError(
-            f'"{unknown[0]}" is no feature of stories.', f"Choose of: {', '.join(FEATURE_NAMES.values())}."
-        )
-    return tuple(_FEATURES_BY_NAME[part.lower()] for part in parts)
+    names = []
+    for part in parts:
+        name = feature_of(part)
+        if name is None:
+            raise DataError(
+                f'"{part}" is no feature of stories.', f"Choose of: {', '.join(FEATURE_NAMES.values())}."
+            )
+        names.append(name)
+    return tuple(names)

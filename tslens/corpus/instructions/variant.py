@@ -17,6 +17,7 @@ from tslens.corpus.instructions.draw import HELD_OUT, Combination, draw_instruct
 from tslens.corpus.instructions.form import Instruction, write_prompt, write_text
 from tslens.corpus.parallel import map_chunks
 from tslens.corpus.stories import describe_source, is_validation, read_stories
+from tslens.errors import DataError
 from tslens.types import Story
 
 CHUNK = 50  # stories
@@ -77,7 +78,7 @@ def instruct_stories(
 
     ``source``: as for ``stories.read_stories``. Of the fields of a story, ``words``, ``words_pos``, ``features``,
     ``summary`` and ``labels`` are used where it has them. The same records whatever the number of processes.
-    Raises what ``read_stories`` raises, and DataError for labels of another text.
+    Raises what ``read_stories`` raises, and DataError for labels of another text and for an instruction file.
     """
     items: Iterable[tuple[int, Story | None]]
     author_seed = 0
@@ -111,6 +112,11 @@ def _instruct_chunk(
 def _instruct(
     story: Story, index: int, *, name: str, seed: int, held_out: tuple[Combination, ...]
 ) -> Instructed:
+    if isinstance(story.extra.get("instruction"), dict) and isinstance(story.extra.get("story"), str):
+        raise DataError(
+            f"Story {index + 1} of {name} stands behind an instruction already.",
+            "Give the stories that the instructions were made for.",
+        )
     is_held_out = is_validation(story)
     instruction = draw_instruction(story, seed=seed, held_out=held_out, is_held_out=is_held_out)
     source, place, labels = (story.extra.get(name) for name in ("source", "index", "summary_labels"))
