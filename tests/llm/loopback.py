@@ -257,6 +257,12 @@ class Loopback:
             elif fault == "failed":
                 response = {"status_code": 500, "body": {"error": {"message": "The server had an error."}}}
                 bad.append({**head, "response": response, "error": None})
+            elif fault == "denied":
+                response = {
+                    "status_code": 401,
+                    "body": {"error": {"message": "This key may not.", "code": "x"}},
+                }
+                bad.append({**head, "response": response, "error": None})
             elif fault != "lost":
                 good.append({**head, "response": {"status_code": 200, "body": body}, "error": None})
         random.Random(self.seed).shuffle(good)

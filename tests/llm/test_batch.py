@@ -1,6 +1,7 @@
 """Batch mode: merged by custom_id, what expired asked again, nothing made or paid twice whenever it is killed."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +11,8 @@ from tslens.llm.batch import answer_batch
 from tslens.llm.batch_road import BatchRoad
 from tslens.llm.calls import CallFailure, Reply
 from tslens.llm.client import Client
+from tslens.llm.connect import server_name
+from tslens.llm.prices import Price
 
 ITEM_FAULTS = dict.fromkeys(("expired", "failed", "lost", "refusal", "cut", "misfit"), 0.06)
 ROAD_FAULTS = dict.fromkeys(("busy", "error", "reset", "truncated"), 0.15)
@@ -21,13 +24,17 @@ class Killed(BaseException):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch, fast):
-    monkeypatch.setattr("tslens.llm.batch.LISTED_S", 0.0)
     monkeypatch.setattr("tslens.llm.batch_road.LISTED_S", 0.0)
+
+
+def to(server, calls):
+    """The calls, asked of a server."""
+    return (replace(call, server=server_name(server.url)) for call in calls)
 
 
 def ask(ledger, server, calls, *, progress=None, **options):
     client = Client(ledger, base_url=server.url, **{"price": None, **options})
-    return list(answer_batch(client, calls, poll_s=0.01, progress=progress))
+    return list(answer_batch(client, to(server, calls), poll_s=0.01, progress=progress))
 
 
 def test_each_call_is_answered_once_though_items_expire_and_roads_break(
@@ -59,7 +66,7 @@ def test_single_calls_and_batches_share_the_ledger(serve, open_ledger, make_call
     ledger = open_ledger()
     calls = make_calls(6)
     client = Client(ledger, price=None, base_url=server.url)
-    assert len(list(client.answer(calls[:3]))) == 3
+    assert len(list(client.answer(to(server, calls[:3])))) == 3
     outcomes = ask(ledger, server, calls)
     assert [o.is_cached for o in outcomes].count(True) == 3 and max(server.asked.values()) == 1
 
@@ -150,12 +157,12 @@ def test_other_calls_may_be_asked_while_a_batch_of_an_earlier_run_is_out(
     monkeypatch.setattr(BatchRoad, "look", lambda *_: (_ for _ in ()).throw(Killed()))
     assert run_until_killed(open_ledger, server, calls, None) is None
     monkeypatch.undo()
-    monkeypatch.setattr("tslens.llm.batch.LISTED_S", 0.0)
+    monkeypatch.setattr("tslens.llm.batch_road.LISTED_S", 0.0)
     monkeypatch.setenv("OPENAI_API_KEY", server.key)
     with open_ledger() as ledger:
         outcomes = ask(ledger, server, [*make_calls(2, first=50), calls[1]])
         assert sorted(o.key for o in outcomes) == ["story-000001", "story-000050", "story-000051"]
-        assert len(ledger.batches) == 1  # five answers of it were not asked for yet
+        assert not ledger.batches  # five answers of it were not asked for, and are kept
     with open_ledger() as ledger:
         assert len(ask(ledger, server, calls)) == 6 and not ledger.batches
     assert max(server.paid.values()) == 1 and len(server.batches) == 2
@@ -197,7 +204,9 @@ def test_items_that_are_never_of_use_are_failures(serve, open_ledger, make_calls
     assert {o.reason for o in outcomes} == {"refusal"} and server.asked.total() == 4
     server = serve(item_faults={"expired": 1.0})
     outcomes = ask(ledger, server, make_calls(2, first=5), tries=2)
-    assert {o.reason for o in outcomes} == {"unreachable"} and ledger.find(make_calls(1, first=5)[0]) is None
+    assert {o.reason for o in outcomes} == {"unreachable"} and ledger.find(
+        next(to(server, make_calls(1, first=5)))
+    ) is None
 
 
 def test_a_server_without_schemas_is_asked_in_other_words(serve, open_ledger, make_calls):
@@ -290,8 +299,180 @@ def test_a_call_in_a_batch_is_not_sent_singly_as_well(serve, open_ledger, make_c
     with open_ledger() as ledger:
         client = Client(ledger, price=None, base_url=server.url)
         with pytest.raises(RunError, match="under way in a batch"):
-            list(client.answer(make_calls(2)))
-        assert len(list(client.answer(make_calls(2, first=7)))) == 2  # others may be
+            list(client.answer(to(server, make_calls(2))))
+        assert len(list(client.answer(to(server, make_calls(2, first=7))))) == 2  # others may be
         assert len(ask(ledger, server, make_calls(2))) == 2
-        assert all(o.is_cached for o in client.answer(make_calls(2)))
+        assert all(o.is_cached for o in client.answer(to(server, make_calls(2))))
     assert max(server.paid.values()) == 1
+
+
+def leave_a_batch(open_ledger, server, calls, monkeypatch, price=None, job="job"):
+    """A run that is killed while its batch is out."""
+    with monkeypatch.context() as patch:
+        patch.setattr(BatchRoad, "look", lambda *_: (_ for _ in ()).throw(Killed()))
+        with open_ledger(job) as ledger, pytest.raises(Killed):
+            ask(ledger, server, calls, price=price)
+
+
+def test_a_call_in_a_batch_of_another_job_is_not_sent_as_well(serve, open_ledger, make_calls, monkeypatch):
+    server = serve()
+    leave_a_batch(open_ledger, server, make_calls(3), monkeypatch, job="first")
+    with open_ledger("second") as ledger:
+        client = Client(ledger, price=None, base_url=server.url)
+        with pytest.raises(RunError, match=r"another job, whose ledger is .*first\.jsonl"):
+            list(client.answer(to(server, make_calls(1))))
+        with pytest.raises(RunError, match=r"first\.jsonl"):
+            ask(ledger, server, make_calls(1))
+        assert len(ask(ledger, server, make_calls(2, first=7))) == 2  # others may be
+    with open_ledger("first") as ledger:
+        assert len(ask(ledger, server, make_calls(3))) == 3
+    with open_ledger("second") as ledger:
+        assert all(o.is_cached for o in ask(ledger, server, make_calls(3)))
+    assert max(server.paid.values()) == 1
+
+
+def test_a_batch_whose_calls_do_not_come_again_is_merged(serve, open_ledger, make_calls, price, monkeypatch):
+    server = serve()
+    calls, others = make_calls(30), make_calls(2, first=50)
+    with open_ledger() as ledger:
+        ask(ledger, server, others, price=price)
+    server.item_faults, server.seed = {"refusal": 0.2, "lost": 0.1, "failed": 0.1}, 1
+    leave_a_batch(open_ledger, server, calls, monkeypatch, price=Price(9.0, 9.0, "of then"))
+    n_batches = len(server.batches)
+    with open_ledger() as ledger:
+        before = ledger.spent_usd
+        assert all(o.is_cached for o in ask(ledger, server, others, price=price))  # nothing is to be sent
+        assert not ledger.batches and len(server.batches) == n_batches
+        assert ledger.spent_usd < before
+        n_kept = sum(ledger.find(call) is not None for call in to(server, calls))
+        assert 10 < n_kept < 30
+        outcomes = ask(ledger, server, calls, price=price)
+        assert len(outcomes) == 30 and sum(o.is_cached for o in outcomes) == n_kept
+    rows = [json.loads(line) for line in ledger.path.read_text(encoding="utf-8").splitlines()[1:]]
+    unseen = next(
+        row for row in rows if row["event"] == "reply" and row["usd"] > 0 and row["key"] == "story-000029"
+    )
+    assert unseen["unseen"] and not rows[1].get("unseen")
+    assert unseen["server"] == server.url and unseen["model_asked"] == "loop-1" and unseen["prompt_hash"]
+    tokens = unseen["usage"]["prompt_tokens"] + unseen["usage"]["completion_tokens"]
+    assert unseen["usd"] == pytest.approx(tokens * 9.0 / 1e6 / 2)  # the price that it was sent at
+
+
+def test_an_unseen_reply_is_judged_when_its_call_comes(serve, open_ledger, make_calls, monkeypatch):
+    server = serve(item_faults={"misfit": 0.5, "cut": 0.3}, seed=2)
+    calls = make_calls(12)
+    leave_a_batch(open_ledger, server, calls, monkeypatch)
+    n_good = sum(row["fault"] is None for row in finished(server))
+    assert 0 < n_good < 12
+    with open_ledger() as ledger:
+        assert ask(ledger, server, []) == [] and not ledger.batches
+        assert sum(ledger.find(call) is not None for call in to(server, calls)) == n_good
+        server.item_faults = {}
+        outcomes = ask(ledger, server, calls)
+        assert all(isinstance(o, Reply) for o in outcomes)
+        assert sum(o.is_cached for o in outcomes) == n_good
+
+
+def finished(server):
+    """What the server has answered, its batches ended."""
+    for name in server.batches:
+        server.show_batch(name)
+    return server.rows
+
+
+def test_a_kill_while_unseen_results_are_merged_loses_and_pays_nothing(
+    serve, open_ledger, make_calls, price, monkeypatch, tmp_path
+):
+    append, calls = AppendFile.append, make_calls(3)
+    for step in range(1, 10):
+        (tmp_path / "ledgers" / "job.jsonl").unlink(missing_ok=True)
+        server = serve()
+        leave_a_batch(open_ledger, server, calls, monkeypatch, price=price)
+        n_left = step
+
+        def dying(self, row):
+            nonlocal n_left
+            n_left -= 1
+            if n_left == 0:
+                raise Killed
+            return append(self, row)
+
+        monkeypatch.setattr(AppendFile, "append", dying)
+        is_whole = run_until_killed(open_ledger, server, [], price) is not None
+        monkeypatch.setattr(AppendFile, "append", append)
+        assert len(run_until_killed(open_ledger, server, calls, price)) == 3
+        with open_ledger() as ledger:
+            assert ledger.spent_usd == pytest.approx(server.usd) and not ledger.batches
+        assert max(server.paid.values()) == 1 and len(server.batches) == 1
+        if is_whole:
+            break
+    assert step == 5  # three replies and "merged" before it
+
+
+def test_a_batch_that_is_still_out_is_not_waited_for_by_others(serve, open_ledger, make_calls, monkeypatch):
+    server = serve(batch_s=1e9)
+    leave_a_batch(open_ledger, server, make_calls(3), monkeypatch)
+    server.batch_s = 0.0
+    with open_ledger() as ledger:
+        assert ask(ledger, server, []) == []
+        assert len(ask(ledger, server, make_calls(2, first=50))) == 2
+        assert len(ledger.batches) == 1
+
+
+def test_a_batch_at_another_server_is_left_alone(serve, open_ledger, make_calls, monkeypatch):
+    first = serve()
+    leave_a_batch(open_ledger, first, make_calls(3), monkeypatch)
+    second = serve()
+    with open_ledger() as ledger:
+        assert len(ask(ledger, second, make_calls(3))) == 3 and len(ledger.batches) == 1
+    with open_ledger() as ledger:
+        assert len(ask(ledger, first, make_calls(3))) == 3 and not ledger.batches
+
+
+def test_items_that_a_key_may_not_ask_end_the_job_when_all_are_settled(serve, open_ledger, make_calls, price):
+    server = serve(item_faults={"denied": 0.5}, seed=4)
+    calls = make_calls(12)
+    ledger = open_ledger()
+    with pytest.raises(RunError, match="This key may not"):
+        ask(ledger, server, calls, price=price)
+    assert len(server.batches) == 1 and not ledger.batches
+    assert ledger.spent_usd == pytest.approx(server.usd)
+    server.item_faults = {}
+    outcomes = ask(ledger, server, calls, price=price)
+    assert all(isinstance(o, Reply) for o in outcomes) and len(server.batches) == 2
+    assert max(server.paid.values()) == 1
+
+
+def test_a_batch_of_a_key_that_is_mended_is_merged_before_others_are_made(
+    serve, open_ledger, make_calls, monkeypatch
+):
+    server = serve(item_faults={"denied": 0.5}, seed=4)
+    leave_a_batch(open_ledger, server, make_calls(12), monkeypatch)
+    finished(server)
+    server.item_faults = {}
+    outcomes = ask(open_ledger(), server, make_calls(12))
+    assert len(outcomes) == 12 and all(isinstance(o, Reply) for o in outcomes)
+    assert len(server.batches) == 2 and max(server.paid.values()) == 1
+
+
+def test_items_that_are_all_rejected_are_asked_again_by_the_next_run(serve, open_ledger, make_calls):
+    server = serve(knows=())
+    ledger = open_ledger()
+    assert {o.reason for o in ask(ledger, server, make_calls(3))} == {"rejected"}
+    server.knows = ("json_schema", "max_tokens")
+    assert all(isinstance(o, Reply) for o in ask(ledger, server, make_calls(3)))
+
+
+@pytest.mark.parametrize("path", ["/files", "/batches", "/files/file-1/content"])
+def test_busy_is_no_lost_step(serve, open_ledger, make_calls, monkeypatch, path):
+    monkeypatch.setattr("tslens.llm.pace.MAX_BACKOFF_S", 0.002)
+
+    def busy(handler, asked, body):
+        is_busy = asked == path and handler.loopback.requests[asked] <= 7
+        if is_busy:
+            handler.fail(429, "slow down", "rate_limit_exceeded", {"Retry-After": "0"})
+        return is_busy
+
+    server = serve(before=busy)
+    outcomes = ask(open_ledger(), server, make_calls(2), tries=1)  # two may be lost, ten may be busy
+    assert all(isinstance(o, Reply) for o in outcomes) and server.requests[path] == 8

@@ -3,19 +3,27 @@
 import asyncio
 import json
 import threading
+from dataclasses import replace
 
 import pytest
 
 from tslens.errors import RunError, UsageError
 from tslens.llm.calls import CallFailure, Reply
 from tslens.llm.client import Client
+from tslens.llm.connect import server_name
+from tslens.llm.pace import Pace
 
 SIX = {"busy": 0.05, "error": 0.05, "reset": 0.05, "truncated": 0.05, "refusal": 0.05, "silence": 0.05}
 
 
 def ask(ledger, server, calls, *, price=None, **options):
     client = Client(ledger, price=price, base_url=server.url, **options)
-    return list(client.answer(calls))
+    return list(client.answer(to(server, calls)))
+
+
+def to(server, calls):
+    """The calls, asked of a server."""
+    return [replace(call, server=server_name(server.url)) for call in calls]
 
 
 def test_each_call_is_answered_once_through_six_faults(serve, open_ledger, make_calls, price, fast, tmp_path):
@@ -113,7 +121,7 @@ def test_the_budget_holds_while_many_are_out(serve, open_ledger, make_calls, pri
     budget = price.worst(calls[0]) * 10
     seen = []
     client = Client(ledger, price=price, base_url=server.url, budget_usd=budget)
-    outcomes = list(client.answer(calls, progress=lambda tally: seen.append(tally.spent_usd)))
+    outcomes = list(client.answer(to(server, calls), progress=lambda tally: seen.append(tally.spent_usd)))
     assert len(outcomes) == 60 and {o.reason for o in outcomes if isinstance(o, CallFailure)} == {"budget"}
     assert sum(isinstance(o, Reply) for o in outcomes) > 10  # replies cost less than their worst case
     assert server.usd <= ledger.spent_usd <= budget and max(seen) <= budget
@@ -130,10 +138,8 @@ def test_a_budget_needs_a_price(open_ledger):
         Client(open_ledger(), price=None, budget_usd=1.0)
 
 
-@pytest.mark.parametrize(("status", "n_sent"), [(401, 4), (403, 4), (404, 4)])
-def test_where_no_call_passes_everything_stops_without_the_key(
-    serve, open_ledger, make_calls, monkeypatch, status, n_sent
-):
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_where_no_call_passes_everything_stops_without_the_key(serve, open_ledger, make_calls, status):
     def refuse(handler, path, body):
         handler.fail(status, f"You said {handler.headers['Authorization']}.", "model_not_found")
         return True
@@ -142,7 +148,7 @@ def test_where_no_call_passes_everything_stops_without_the_key(
     ledger = open_ledger()
     with pytest.raises(RunError, match="takes no calls") as caught:
         ask(ledger, server, make_calls(100), concurrency=4)
-    assert server.requests["/chat/completions"] <= n_sent
+    assert server.requests["/chat/completions"] <= 4  # those that were out
     text = str(caught.value) + ledger.path.read_text(encoding="utf-8")
     assert server.key not in text and "[key]" in text
     seen = caught.value
@@ -182,7 +188,7 @@ def test_a_rejected_request_is_a_failure_and_the_rest_goes_on(serve, open_ledger
     (failure,) = [o for o in outcomes if isinstance(o, CallFailure)]
     assert (failure.key, failure.reason) == ("story-000003", "rejected") and "not allowed" in failure.detail
     assert server.requests["/chat/completions"] == 8
-    assert ledger.find(make_calls(8)[3]) == failure
+    assert ledger.find(to(server, make_calls(8))[3]) == failure
 
 
 def test_a_server_that_rejects_everything_ends_the_job(serve, open_ledger, make_calls):
@@ -232,12 +238,13 @@ def test_the_wait_that_a_server_asks_for_holds_back_all_sends(serve, open_ledger
     assert moments[1] - moments[0] >= 0.4
 
 
-def test_the_limit_adapts_and_the_caller_sees_it(serve, open_ledger, make_calls, fast):
+def test_the_number_of_calls_at_once_follows_the_server(serve, open_ledger, make_calls, fast, monkeypatch):
     server = serve(faults={"busy": 0.3}, latency_s=0.005)
     limits = []
-    client = Client(open_ledger(), price=None, base_url=server.url, concurrency=16)
-    list(client.answer(make_calls(80), progress=lambda tally: limits.append(tally.limit)))
-    assert min(limits) < 16 and server.most_at_once <= 16
+    leave = Pace.leave
+    monkeypatch.setattr(Pace, "leave", lambda self: (limits.append(self.limit), leave(self)))
+    ask(open_ledger(), server, make_calls(80), concurrency=16)
+    assert 1 <= min(limits) <= 8 and server.most_at_once <= 16
 
 
 def test_look_ahead_is_bounded_and_outcomes_stream(serve, open_ledger, make_calls):
@@ -246,7 +253,7 @@ def test_look_ahead_is_bounded_and_outcomes_stream(serve, open_ledger, make_call
 
     def endless():
         nonlocal n_taken
-        for call in make_calls(10_000):
+        for call in to(server, make_calls(10_000)):
             n_taken += 1
             yield call
 
@@ -259,12 +266,12 @@ def test_look_ahead_is_bounded_and_outcomes_stream(serve, open_ledger, make_call
     assert threading.active_count() < 20 and not [t for t in threading.enumerate() if t.name == "tslens-llm"]
 
 
-def test_no_server_is_said_soon(open_ledger, make_calls, monkeypatch, fast):
+def test_no_server_is_said_soon(open_ledger, make_calls, price, monkeypatch, fast):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-a-key-123456")
     ledger = open_ledger()
-    client = Client(ledger, price=None, base_url="http://127.0.0.1:9/v1")
+    client = Client(ledger, price=price, base_url="http://127.0.0.1:9/v1", concurrency=1)
     with pytest.raises(RunError, match="no connection"):
-        list(client.answer(make_calls(50)))
+        list(client.answer(make_calls(50, server="http://127.0.0.1:9/v1")))
     assert ledger.spent_usd == 0
 
 
@@ -300,7 +307,7 @@ def test_stopping_early_leaves_a_ledger_that_resumes(serve, open_ledger, make_ca
     with open_ledger() as ledger:
         client = Client(ledger, price=price, base_url=server.url, concurrency=8)
         with pytest.raises(KeyboardInterrupt):
-            for n_seen, _ in enumerate(client.answer(calls)):
+            for n_seen, _ in enumerate(client.answer(to(server, calls))):
                 if n_seen == 10:
                     raise KeyboardInterrupt
         assert 11 <= ledger.n_replies < 40
@@ -347,3 +354,83 @@ def test_a_slow_drip_is_a_time_out(serve, open_ledger, make_calls, fast):
     ledger = open_ledger()
     (reply,) = ask(ledger, server, make_calls(1), timeout_s=0.4)
     assert isinstance(reply, Reply) and "no answer in 0.4 s" in ledger.path.read_text(encoding="utf-8")
+
+
+def test_a_key_that_is_a_word_changes_no_story(serve, open_ledger, make_calls):
+    server = serve(key="test", answer=lambda body: "The test was a test.")
+    (reply,) = ask(open_ledger(), server, make_calls(1, answer=None))
+    assert reply.text == "The test was a test."
+
+
+def test_an_answer_of_one_server_is_none_of_another(serve, open_ledger, make_calls):
+    first, second = serve(), serve()
+    ledger = open_ledger()
+    calls = make_calls(3)
+    ask(ledger, first, calls)
+    ask(ledger, second, calls)
+    assert first.asked.total() == second.asked.total() == 3
+    rows = [json.loads(line) for line in ledger.path.read_text(encoding="utf-8").splitlines()[1:]]
+    assert {row["server"] for row in rows if row["event"] == "reply"} == {first.url, second.url}
+    for wrong in (calls, to(first, calls)):
+        with pytest.raises(ValueError, match="not to"):
+            list(Client(ledger, price=None, base_url=second.url).answer(wrong))
+
+
+def test_a_server_that_rejected_everything_is_asked_again_when_it_is_mended(serve, open_ledger, make_calls):
+    def reject(handler, path, body):
+        if is_broken:
+            handler.fail(400, "temperature 1.0 is not allowed", "bad")
+        return is_broken
+
+    is_broken = True
+    server = serve(before=reject)
+    calls = make_calls(40)
+    with open_ledger() as ledger, pytest.raises(RunError, match="rejected the first 20"):
+        ask(ledger, server, calls, concurrency=4)
+    is_broken = False
+    outcomes = ask(open_ledger(), server, calls)
+    assert len(outcomes) == 40 and all(isinstance(o, Reply) for o in outcomes)
+
+
+def test_blank_answers_are_asked_again(serve, open_ledger, make_calls):
+    replies = iter([" ", "\n\n", "a \ud83d", "A frog."])
+    server = serve(answer=lambda body: next(replies))
+    (reply,) = ask(open_ledger(), server, make_calls(1, answer=None))
+    assert reply.text == "A frog." and server.asked.total() == 4
+
+
+def test_without_a_price_spent_is_unknown_and_a_later_budget_is_refused(
+    serve, open_ledger, make_calls, price
+):
+    server = serve()
+    ledger = open_ledger()
+    tallies = []
+    client = Client(ledger, price=None, base_url=server.url)
+    list(client.answer(to(server, make_calls(3)), progress=tallies.append))
+    assert ledger.spent_usd is None and tallies[-1].spent_usd is None
+    with pytest.raises(UsageError, match="3 calls of job job were sent without a known price"):
+        Client(ledger, price=price, base_url=server.url, budget_usd=1.0)
+    outcomes = ask(open_ledger("other"), server, make_calls(4), price=price, budget_usd=1.0)
+    assert [o.is_cached for o in outcomes].count(True) == 3
+
+
+def test_a_server_that_is_always_busy_ends_the_job(serve, open_ledger, make_calls, fast, monkeypatch):
+    server = serve(faults={"busy": 1.0}, retry_after="0")
+    monkeypatch.setattr("tslens.llm.pace.MAX_BACKOFF_S", 0.002)
+    with pytest.raises(RunError, match="no answer after 20 tries"):
+        ask(open_ledger(), server, make_calls(1), tries=2)
+    assert server.asked.total() == 20
+
+
+def test_a_rejection_before_the_first_answer_is_kept_once_there_is_one(serve, open_ledger, make_calls):
+    def reject_first(handler, path, body):
+        if b"Story 0" in body:
+            handler.fail(400, "This prompt is not allowed.", "invalid_prompt")
+        return b"Story 0" in body
+
+    server = serve(before=reject_first)
+    ledger = open_ledger()
+    (first,) = to(server, make_calls(1))
+    assert ask(ledger, server, [first])[0].reason == "rejected" and ledger.find(first) is None
+    ask(ledger, server, make_calls(2), concurrency=1)
+    assert ledger.find(first).reason == "rejected"

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tslens.errors import UsageError
-from tslens.llm.connect import Failed, asked_wait, find_server, read_json_body
+from tslens.llm.connect import Failed, asked_wait, find_server, read_json_body, server_name, stopped
 from tslens.llm.redact import Redactor
 
 NOW = 1_700_000_000.0
@@ -36,11 +36,11 @@ def test_no_header_breaks_the_reading(text):
 
 
 def test_keys_come_out_whole_and_shortened():
-    redact = Redactor("my+key/1234")
-    assert redact("a my+key/1234 b my%2Bkey%2F1234") == "a [key] b [key]"
+    redact = Redactor("my+key/1234567890")
+    assert redact("a my+key/1234567890 b my%2Bkey%2F1234567890") == "a [key] b [key]"
     assert redact("Incorrect API key provided: sk-ab***wxyz.") == "Incorrect API key provided: [key]"
     assert redact("Authorization: Bearer abcdef") == "Authorization: [key]"
-    assert redact.exact("the sk-ing my+key/1234") == "the sk-ing [key]"
+    assert redact.exact("the sk-ing my+key/1234567890") == "the sk-ing [key]"
     assert Redactor("")("nothing here") == "nothing here"
 
 
@@ -105,3 +105,45 @@ def test_what_a_status_means(monkeypatch, status, code, headers, kind, is_free):
 def test_an_exception_of_ours_is_not_hidden():
     with pytest.raises(ZeroDivisionError):
         find_server("http://localhost:1/v1", 1.0).explain(ZeroDivisionError())
+
+
+def test_a_key_that_may_be_a_word_is_left_in_answers_and_taken_out_of_errors():
+    redact = Redactor("test", "pass/word")
+    assert redact.exact("a test of pass/word") == "a test of pass/word"
+    assert redact("You sent test, the tested pass%2Fword.") == "You sent [key], the tested [key]."
+    assert redact("a \ud83d in an error") == "a ? in an error"
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        (None, ""),
+        ("https://api.openai.com/v1", ""),
+        ("https://API.openai.com/v1/", ""),
+        ("http://Host:8000/v1/", "http://host:8000/v1"),
+        ("http://me:secretpw@host/v1?key=secretpw#secretpw", "http://host/v1"),
+        ("http://[::1]:8000/v1", "http://[::1]:8000/v1"),
+    ],
+)
+def test_a_server_has_one_name_and_no_password(monkeypatch, address, name):
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    assert server_name(address) == name
+    if name:
+        monkeypatch.setenv("OPENAI_BASE_URL", address)
+        assert server_name(None) == name and find_server(None, 1.0).name == name
+        assert server_name("http://other/v1") == "http://other/v1"
+
+
+@pytest.mark.parametrize(
+    "address", ["me:secretpw@host/v1", "ftp://me:secretpw@host", "http://me:secretpw@[::1"]
+)
+def test_what_is_no_address_is_said_without_its_password(address):
+    with pytest.raises(UsageError, match="no address") as caught:
+        server_name(address)
+    assert "secretpw" not in str(caught.value)
+
+
+def test_a_password_in_an_address_is_never_shown(monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    server = find_server("http://me:secretpw@host/v1", 1.0)
+    assert "secretpw" not in repr(server) + str(stopped(server, server.redact("secretpw is wrong")))

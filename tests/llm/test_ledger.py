@@ -2,7 +2,9 @@
 
 import json
 import os
+from functools import partial
 
+import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -13,6 +15,12 @@ from tslens.llm.ledger import Ledger
 from tslens.llm.wire import Answer
 
 
+@pytest.fixture
+def make_calls(make_calls):
+    """Calls for plain text."""
+    return partial(make_calls, answer=None)
+
+
 def an_answer(text="yes", fault=None):
     usage = {"prompt_tokens": 7, "completion_tokens": 3}
     return Answer("id-1", text, "loop-1-dated", "fp", "stop", usage, fault, "")
@@ -20,11 +28,11 @@ def an_answer(text="yes", fault=None):
 
 def record(ledger, call, text="yes", usd=0.25):
     n = ledger.sent(call, n_try=1, worst_usd=1.0)
-    ledger.reply(n, call, an_answer(text), usd=usd)
+    ledger.reply(n, call.record, an_answer(text), usd=usd)
 
 
-def test_the_hash_covers_all_but_the_key(make_calls):
-    (call,) = make_calls(1)
+def test_the_hash_covers_all_but_the_key(make_calls, plan_type):
+    (call,) = make_calls(1, answer=plan_type)
     fields = {name: getattr(call, name) for name in call.__dataclass_fields__}
     assert Call(**{**fields, "key": "other"}).hash == call.hash
     changes = {
@@ -35,6 +43,7 @@ def test_the_hash_covers_all_but_the_key(make_calls):
         "seed": 1,
         "answer": None,
         "sample": 1,
+        "server": "http://localhost:8000/v1",
     }
     assert set(changes) | {"key"} == set(fields)
     hashes = {Call(**{**fields, name: value}).hash for name, value in changes.items()}
@@ -46,9 +55,9 @@ def test_a_reply_is_found_again_by_this_job_and_by_others(open_ledger, make_call
     first, second = make_calls(2)
     with open_ledger("one") as one:
         assert one.find(first) is None
-        record(one, first, "näive \u2028 text\n\ud800")
+        record(one, first, "näive \u2028 text\n")
         assert one.find(first) == Reply(
-            first.key, "näive \u2028 text\n\ud800", "loop-1-dated", "fp", "stop", 7, 3, 0.0, True
+            first.key, "näive \u2028 text\n", "loop-1-dated", "fp", "stop", 7, 3, 0.0, True
         )
     with open_ledger("two") as two:
         record(two, second)  # its own file comes first although it is the later one
@@ -70,6 +79,7 @@ def test_the_record_holds_what_is_promised_and_no_prompt(open_ledger, make_calls
         "hash",
         "prompt_hash",
         "model_asked",
+        "server",
         "model",
         "fingerprint",
         "usage",
@@ -86,9 +96,9 @@ def test_every_unsettled_send_counts_at_its_worst(open_ledger, make_calls):
     with open_ledger() as ledger:
         sends = [ledger.sent(call, n_try=1, worst_usd=1.0) for call in calls]
         assert ledger.spent_usd == 4.0
-        ledger.reply(sends[0], calls[0], an_answer(), usd=0.25)
-        ledger.reply(sends[1], calls[1], an_answer(fault="refusal"), usd=0.25)
-        ledger.failed(sends[2], calls[2].hash, detail="429", usd=0.0)
+        ledger.reply(sends[0], calls[0].record, an_answer(), usd=0.25)
+        ledger.reply(sends[1], calls[1].record, an_answer(fault="refusal"), usd=0.25)
+        ledger.failed(sends[2], calls[2].hash, detail="429", is_free=True)
         assert ledger.spent_usd == 1.5
         assert ledger.find(calls[1]) is None and ledger.faults[calls[1].hash] == 1
     with open_ledger() as ledger:  # the fourth was on its way when this run was killed
@@ -199,3 +209,48 @@ def test_a_half_written_line_is_taken_back(open_ledger, make_calls, monkeypatch)
         record(ledger, second)
         assert ledger.find(second).text == "yes"
     assert open_ledger().n_replies == 2
+
+
+def test_a_reply_that_no_text_holds_is_not_found_and_its_ledger_opens(open_ledger, make_calls):
+    calls = make_calls(4)
+    with open_ledger() as ledger:  # as older versions have recorded them
+        for call, text in zip(calls, ["a \ud83d", "a \x00", " \n ", "good"], strict=True):
+            record(ledger, call, text)
+    ledger = open_ledger()
+    assert [ledger.find(call) is not None for call in calls] == [False, False, False, True]
+    assert ledger.spent_usd == 1.0
+
+
+def test_other_ledgers_hold_no_files_open(open_ledger, make_calls):
+    calls = make_calls(20)
+    for index, call in enumerate(calls):
+        with open_ledger(f"job-{index}") as ledger:
+            record(ledger, call)
+    before = psutil.Process().num_fds()
+    ledger = open_ledger("last")
+    assert all(ledger.find(call).text == "yes" for call in calls)
+    assert psutil.Process().num_fds() <= before + 1  # the lock
+
+
+def test_a_ledger_that_goes_away_is_said(open_ledger, make_calls):
+    (call,) = make_calls(1)
+    with open_ledger("one") as one:
+        record(one, call)
+    two = open_ledger("two")
+    one.path.unlink()
+    with pytest.raises(DataError, match=r"one\.jsonl was changed"):
+        two.find(call)
+
+
+def test_what_nobody_knows_the_price_of_is_unknown(open_ledger, make_calls):
+    first, second, third = make_calls(3)
+    with open_ledger() as ledger:
+        record(ledger, first)
+        n = ledger.sent(second, n_try=1, worst_usd=None)
+        assert ledger.spent_usd is None
+        ledger.failed(n, second.hash, detail="429", is_free=True)
+        assert ledger.spent_usd == 0.25  # it cost nothing, whatever the price
+        n = ledger.sent(third, n_try=1, worst_usd=None)
+        ledger.failed(n, third.hash, detail="500", is_free=False)
+        assert ledger.spent_usd is None and ledger.known_usd == 0.25 and ledger.n_unpriced == 1
+    assert open_ledger().spent_usd is None

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tslens.llm import pace
-from tslens.llm.pace import Pace, backoff
+from tslens.llm.pace import Pace, Tries, backoff
 
 
 def test_the_limit_rises_by_one_a_round_and_falls_by_half_once_a_round():
@@ -87,3 +87,19 @@ def test_waits_are_random_bounded_and_never_shorter_than_asked(n_failures, asked
     assert all(
         asked <= wait <= asked + min(pace.MAX_BACKOFF_S, pace.BACKOFF_S * 2**n_failures) for wait in waits
     )
+
+
+def test_busy_is_no_lost_send_and_ends_too():
+    tries = Tries(2)
+    for _ in range(19):
+        assert tries.count(is_busy=True, asked_s=1.5) >= 1.5
+    for _ in range(3):
+        tries.count(is_busy=False, asked_s=0.0)
+    assert not tries.are_spent and str(tries) == "22 tries"
+    tries.count(is_busy=True, asked_s=0.0)
+    assert tries.are_spent
+    lost = Tries(1)
+    lost.count(is_busy=False, asked_s=0.0)
+    assert not lost.are_spent
+    lost.count(is_busy=False, asked_s=0.0)
+    assert lost.are_spent

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tslens.errors import UsageError
-from tslens.llm.calls import Call
+from tslens.llm.calls import Call, CallFailure
 from tslens.llm.estimate import estimate
 from tslens.llm.ledger import Ledger
 from tslens.llm.prices import Price, most_prompt_tokens, price_table, read_price
@@ -52,8 +52,8 @@ def test_the_worst_case_counts_the_schema(make_calls):
 def test_an_estimate_counts_each_call_once(make_calls, tmp_path, serve, price):
     from tslens.llm.client import Client
 
-    calls = make_calls(10)
     server = serve()
+    calls = make_calls(10, server=server.url)
     with Ledger(tmp_path, "job") as ledger:
         client = Client(ledger, price=price, base_url=server.url)
         assert len(list(client.answer(calls[:4]))) == 4
@@ -63,3 +63,15 @@ def test_an_estimate_counts_each_call_once(make_calls, tmp_path, serve, price):
     assert 0 < found.expected_usd < found.worst_usd
     unknown = estimate(calls, None)
     assert unknown.n_calls == 10 and unknown.worst_usd is None and unknown.expected_usd is None
+
+
+def test_an_estimate_counts_what_is_to_be_asked_again(make_calls, tmp_path, price):
+    calls = make_calls(5)
+    with Ledger(tmp_path, "job") as ledger:
+        for call in calls[:2]:
+            ledger.gave_up(call, CallFailure(call.key, "refusal", "no"))
+        found = estimate(calls, price, ledger)
+        again = estimate(calls, price, ledger, retry_failed=True)
+    assert (found.n_answered, again.n_answered) == (2, 0)
+    assert again.worst_usd == pytest.approx(sum(map(price.worst, calls)))
+    assert found.worst_usd == pytest.approx(sum(map(price.worst, calls[2:])))

@@ -61,6 +61,22 @@ def test_each_plan_is_answered_once_and_marked(tslens, serve, fast, at_home):
         assert not path.is_file() or server.key.encode() not in path.read_bytes(), path
 
 
+def test_files_of_others_stay(tslens, serve, at_home):
+    for name in ("set.failures.jsonl", "set.v1.failures.jsonl", "set.v2.failures.jsonl"):
+        (at_home / name).write_text('{"text": "mine"}\n')
+    server = serve(answer=write_as_asked)
+    assert request(tslens, server, stories=1, out="set.v2.jsonl").code == 0
+    assert len(list(at_home.glob("*.failures.jsonl"))) == 3
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_anything_is_asked(tslens, serve, at_home):
+    server = serve(answer=write_as_asked)
+    assert request(tslens, server, out="/proc/none/x.jsonl").code == 1
+    (at_home / "folder.jsonl").mkdir()
+    assert request(tslens, server, out="folder.jsonl").code == 2
+    assert server.asked.total() == 0
+
+
 def test_another_file_asks_for_nothing_twice(tslens, serve, at_home):
     server = serve(answer=write_as_asked)
     assert request(tslens, server, stories=3).code == 0
@@ -117,13 +133,16 @@ def test_dry_run_sends_and_writes_nothing(tslens, serve, at_home):
 def test_summaries_join_the_stories(tslens, serve, at_home):
     server = serve(answer=write_as_asked)
     source = at_home / "mine.jsonl"
-    source.write_text(
-        '{"text": "A frog swam home.", "mood": 1}\n{"text": "Ben ate."}\n{"text": "Ben ate."}\n'
-    )
+    lines = [{"text": "A frog swam home.", "mood": 1}, {"text": "Ben ate."}, {"text": "Ben ate."}]
+    lines += [{"text": "Mia slept.", "summary": "Mia sleeps at home."}]
+    source.write_text("".join(json.dumps(line) + "\n" for line in lines))
     done = request(tslens, server, "--summaries", source, stories=None, out="summarised.jsonl")
     assert done.code == 0, done.err
     rows = [json.loads(line) for line in (at_home / "summarised.jsonl").read_text().splitlines()]
-    assert [row["summary"] for row in rows] == ["A frog swims home and is glad."] * 3
+    assert [row["summary"] for row in rows] == ["A frog swims home and is glad."] * 3 + [
+        "Mia sleeps at home."
+    ]
+    assert "summary_reply" not in rows[3]
     assert rows[0]["mood"] == 1 and rows[0]["text"] == "A frog swam home." and server.asked.total() == 2
 
 
@@ -142,6 +161,11 @@ def test_in_batches(tslens, serve, at_home):
         (("--stories", 2, "--summaries", "x.jsonl"), "either --stories N or --summaries"),
         (("--stories", 2, "--budget", 1), "--price"),
         (("--stories", 2, "--base-url", "nonsense"), "http"),
+        (("--stories", 2, "--base-url", "nonsense", "--dry-run"), "http"),
+        (("--stories", 2, "--budget", 1, "--dry-run"), "--price"),
+        (("--stories", 2, "--poll", 1), "--batch"),
+        (("--stories", 2, "--out", "x.failures.jsonl"), "Name the file otherwise"),
+        (("--summaries", "x.jsonl", "--processes", 2), "Leave them out"),
     ],
 )
 def test_wrong_usage(tslens, at_home, monkeypatch, arguments, says):
@@ -151,7 +175,7 @@ def test_wrong_usage(tslens, at_home, monkeypatch, arguments, says):
 
 
 def test_a_template_without_its_words_is_refused(tslens, at_home):
-    (at_home / "t.txt").write_text("Tell me of a {noun}.")
+    (at_home / "t.txt").write_text("Tell me of a {noun}. {features}")
     done = tslens(
         "data", "request", "--model", "m", "--out", "x.jsonl", "--stories", 2, "--template", "t.txt"
     )

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from tslens.llm.calls import Call
 from tslens.llm.schema import bare_json, misfit, strict_schema
-from tslens.llm.wire import Dialect, read_answer
+from tslens.llm.wire import Dialect, judge, read_answer
 
 
 class Mood(StrEnum):
@@ -175,6 +175,20 @@ def test_answers_are_judged_by_what_was_asked(make_calls):
     assert read_answer(plain, completion("```\nkeep\n```")).text == "```\nkeep\n```"
     assert read_answer(plain, completion(None, "length")).fault == "cut"  # all went into thinking
     assert read_answer(plain, completion("a")).tokens == (5, 2)
+    for nothing in (" ", "\n\t ", "a \ud83d", "a\x00b"):
+        assert read_answer(plain, completion(nothing)).fault == "schema"
+    assert read_answer(plain, completion("  ", "length")).fault == "cut"
+    assert read_answer(plain, completion("\U0001f438 is a frog")).fault is None
+
+
+def test_an_answer_whose_call_is_not_at_hand_is_read_as_plain_text(make_calls):
+    (structured,) = make_calls(1)
+    fenced = f"```json\n{GOOD}\n```"
+    assert read_answer(None, completion(fenced)).text == fenced
+    assert read_answer(None, completion(GOOD[:-5], "length")).fault is None  # judged when its call comes
+    assert read_answer(None, completion(None, refusal="no")).fault == "refusal"
+    assert judge(structured, fenced, None, "stop") == (GOOD, None, "")
+    assert judge(structured, GOOD, None, "length")[1] == "cut"
 
 
 @pytest.mark.parametrize(

@@ -112,13 +112,12 @@ def test_stories_come_in_the_order_of_their_plans():
         "story-0000002": reply("story-0000002", "Two  \n\nlines."),
         "story-0000000": reply("story-0000000", "Zero.", "length"),
         "story-0000003": CallFailure("story-0000003", "refusal", "I cannot."),
-        "story-0000004": reply("story-0000004", " \n "),
     }
     unkept = [CallFailure("story-0000001", "budget", "no money")]
     found = list(read_story_replies(6, ASKING, Answers(known), unkept))
     assert [story.text for story in found if isinstance(story, Story)] == ["Zero.", "Two\nlines."]
     reasons = {row.index: row.reason for row in found if isinstance(row, Unanswered)}
-    assert reasons == {1: "budget", 3: "refusal", 4: "schema", 5: "unreachable"}
+    assert reasons == {1: "budget", 3: "refusal", 4: "unreachable", 5: "unreachable"}
     story, plan = found[2], draw_plan(2, seed=3)
     assert story.extra["words"] == [plan.verb, plan.noun, plan.adjective]
     assert story.extra["index"] == 2 and story.extra["prompt"] == story_prompt(plan)
@@ -130,6 +129,7 @@ def test_equal_prompts_of_two_plans_are_two_calls():
     one, other = (StoryPlan(index, "swim", "frog", "sad", ()) for index in (0, 1))
     assert story_call(one, ASKING).hash != story_call(other, ASKING).hash
     assert story_call(one, ASKING).hash == story_call(one, Asking("some-model", seed=3)).hash
+    assert story_call(one, ASKING).hash != story_call(one, Asking("some-model", seed=3, server="http://x")).hash
 
 
 def test_summaries_join_their_stories_and_none_is_dropped():

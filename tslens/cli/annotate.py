@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def annotate(
-    source: Annotated[str, typer.Argument(help=".jsonl, .jsonl.gz, .txt with <|endoftext|>, or author:N.")],
+    source: Annotated[str, typer.Argument(help=options.SOURCES)],
     out: Annotated[Path, typer.Option("--out", help="A .jsonl or .jsonl.gz file to write.")],
     stories: Annotated[int | None, typer.Option("--stories", help="The first N only.")] = None,
     label: Annotated[

@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from tslens.cli.console import progress_bar, say, show, show_json, show_table
 
 if TYPE_CHECKING:
     from tslens.llm.calls import Call, CallFailure
     from tslens.llm.client import Client, Tally
-    from tslens.llm.ledger import Ledger
 
 LEDGERS = Path("runs/.ledger")
+_POLL_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Terms:
     ledger: Path
     retry_failed: bool
     batch: bool
-    poll: float
+    poll: float | None
 
 
 def job_name(out: Path) -> str:
@@ -44,14 +46,17 @@ def job_name(out: Path) -> str:
 
 
 @contextmanager
-def open_client(terms: Terms, out: Path) -> Iterator[Client]:
-    """The client of a job, its ledger open."""
+def open_client(terms: Terms, out: Path, *, read_only: bool = False) -> Iterator[Client]:
+    """The client of a job, its ledger open. ``read_only``: to look at what it would cost."""
+    from tslens.errors import UsageError
     from tslens.llm.client import Client
     from tslens.llm.ledger import Ledger
     from tslens.llm.prices import read_price
 
     price = read_price(terms.model, terms.price)
-    with Ledger(terms.ledger, job_name(out)) as ledger:
+    if terms.poll is not None and not terms.batch:
+        raise UsageError("--poll is for batches.", "Add --batch, or leave --poll out.")
+    with Ledger(terms.ledger, job_name(out), read_only=read_only) as ledger:
         yield Client(
             ledger,
             price=price,
@@ -76,31 +81,28 @@ def answer_all(
             done = tally.n_replies + tally.n_cached + tally.n_failed
             known = f", {tally.n_cached} known" if tally.n_cached else ""
             failed = f", {tally.n_failed} failed" if tally.n_failed else ""
-            bar.update(task, completed=done, note=f"{done}{known}{failed}, ${tally.spent_usd:.4f}")
+            bar.update(task, completed=done, note=f"{done}{known}{failed}, {usd(tally.spent_usd)}")
 
         if terms.batch:
-            answered = answer_batch(client, calls, poll_s=terms.poll, progress=tell)
+            poll_s = _POLL_SECONDS if terms.poll is None else terms.poll
+            answered = answer_batch(client, calls, poll_s=poll_s, progress=tell)
         else:
             answered = client.answer(calls, progress=tell)
         try:
             return [outcome for outcome in answered if isinstance(outcome, CallFailure)]
         except KeyboardInterrupt:
             say("Stopped: the replies so far are kept, and the same command goes on from here.")
-            raise
+            raise typer.Exit(3) from None
 
 
 def show_estimate(calls: Iterable[Call], first: Call, terms: Terms, out: Path, *, as_json: bool) -> None:
     """What --dry-run says: how many calls, what they would cost, and the first prompt."""
     from tslens.llm.estimate import estimate
-    from tslens.llm.ledger import Ledger
-    from tslens.llm.prices import read_price
 
-    price = read_price(terms.model, terms.price)
-    charged = price.in_batch() if price and terms.batch else price
-    ledger: Ledger
-    with Ledger(terms.ledger, job_name(out), read_only=True) as ledger:
-        found = estimate(calls, charged, ledger)
-        spent = ledger.spent_usd
+    with open_client(terms, out, read_only=True) as client:
+        charged = client.price.in_batch() if client.price and terms.batch else client.price
+        found = estimate(calls, charged, client.ledger, retry_failed=terms.retry_failed)
+        spent = client.ledger.spent_usd
     to_ask = found.n_calls - found.n_answered - found.n_repeated
     facts = {
         "calls": found.n_calls,
@@ -119,6 +121,11 @@ def show_estimate(calls: Iterable[Call], first: Call, terms: Terms, out: Path, *
     show(f"The first of {found.n_calls} calls to {terms.model} would say:\n\n{first.messages[-1][1]}\n")
     show_table(["<counted>", "<value>"], [[name.replace("_", " "), _shown(v)] for name, v in facts.items()])
     show("Nothing was sent. Each call is counted once; tries that fail come on top, within --budget.")
+
+
+def usd(value: float | None) -> str:
+    """Money as a progress bar shows it."""
+    return "$?" if value is None else f"${value:.4f}"
 
 
 def _shown(value: float | str | None) -> str:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def say(line: str) -> None:
     """One line of progress or explanation, on standard error."""
-    print(line, file=sys.stderr, flush=True)
+    print(printable(line), file=sys.stderr, flush=True)
 
 
 def show_json(value: Any) -> None:
@@ -23,8 +23,13 @@ def show_json(value: Any) -> None:
 
 
 def show(text: str) -> None:
-    """Plain text on standard output; control characters of stories and models never reach the terminal."""
-    print("".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text))
+    """Plain text on standard output."""
+    print(printable(text))
+
+
+def printable(text: str) -> str:
+    """A text without control characters: those of stories, models and servers never reach the terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -17,7 +17,7 @@ FEW = 30
 
 
 def diversity(
-    source: Annotated[str, typer.Argument(help=".jsonl, .jsonl.gz, .txt with <|endoftext|>, or author:N.")],
+    source: Annotated[str, typer.Argument(help=options.SOURCES)],
     other: Annotated[str | None, typer.Argument(help="A second corpus, to compare with.")] = None,
     stories: Annotated[
         int | None,

@@ -65,7 +65,7 @@ def _read_prompts(path: Path) -> list[str]:
     from tslens.errors import DataError
 
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
         found = [json.loads(line)["prompt"] for line in lines if line.strip()]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(

@@ -8,7 +8,10 @@ import warnings
 import typer
 
 from tslens.cli import data, demo, export, generate, heads, look, train
+from tslens.cli.console import printable
 from tslens.errors import TslensError
+
+_INTERRUPTED = 130  # how typer ends after Ctrl-C
 
 app = typer.Typer(
     name="tslens",
@@ -47,8 +50,10 @@ def run() -> None:
         if debug:
             raise
         _fail(error.message, error.hint, error.exit_code)
-    except KeyboardInterrupt:
-        _fail("Interrupted.", "Nothing half-written was left.", 1)
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            _fail("Interrupted.", "Nothing half-written was left.", 1)
+        raise
     except BrokenPipeError:
         sys.exit(1)
     except MemoryError:
@@ -60,11 +65,11 @@ def run() -> None:
 
 
 def _fail(message: str, hint: str, code: int) -> None:
-    one_line = (" ".join(part.split()) for part in (message, hint))
+    one_line = (printable(" ".join(part.split())) for part in (message, hint))
     print("error: {}\n       {}".format(*one_line), file=sys.stderr)
     sys.exit(code)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
     if category is UserWarning:
-        print(f"warning: {message}", file=sys.stderr)
+        print(f"warning: {printable(str(message))}", file=sys.stderr)

@@ -13,11 +13,9 @@ Model = Annotated[
         "--model", help="Run name (l1_h256, l1_h256@seed2), run folder, checkpoint or exported folder."
     ),
 ]
+SOURCES = ".jsonl or .jsonl.gz, .txt with <|endoftext|>, .parquet, author:N, or hub:OWNER/NAME:SPLIT."
 Stories = Annotated[
-    str | None,
-    typer.Option(
-        "--stories", help="Stories: .jsonl, .jsonl.gz, .txt, or author:N. Default: the offline author."
-    ),
+    str | None, typer.Option("--stories", help=f"Stories: {SOURCES} Default: the offline author.")
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of everything that is drawn.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
@@ -59,16 +57,21 @@ Batch = Annotated[
     bool, typer.Option("--batch", help="By the batch endpoint: half the price, answered within a day.")
 ]
 Poll = Annotated[
-    float, typer.Option("--poll", min=0.01, help="With --batch: seconds between two looks at the server.")
+    float | None,
+    typer.Option(
+        "--poll", min=0.01, help="With --batch: seconds between two looks at the server. Default: 30."
+    ),
 ]
 Concurrency = Annotated[int, typer.Option("--concurrency", min=1, help="Calls in flight at most.")]
 Timeout = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds to wait for one answer.")]
 LedgerFolder = Annotated[
     Path,
-    typer.Option("--ledger", help="Folder of all calls that were ever paid; no call in it is paid again."),
+    typer.Option(
+        "--ledger", help="Folder of the replies so far; what is there when a job begins is not paid again."
+    ),
 ]
 RetryFailed = Annotated[
-    bool, typer.Option("--retry-failed", help="Ask again what was refused or could not be read.")
+    bool, typer.Option("--retry-failed", help="Ask again what was refused, rejected or could not be read.")
 ]
 
 

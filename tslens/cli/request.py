@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from tslens.types import Story
 
 SCHEMA = "tslens.requests/1"
+_UNANSWERED = "tslens.unanswered/1"
 
 
 def request(
@@ -44,7 +47,7 @@ def request(
     price: options.Price = None,
     dry_run: options.DryRun = False,
     batch: options.Batch = False,
-    poll: options.Poll = 30.0,
+    poll: options.Poll = None,
     concurrency: options.Concurrency = 32,
     timeout: options.Timeout = 120.0,
     ledger: options.LedgerFolder = LEDGERS,
@@ -64,14 +67,24 @@ def request(
     """
     from tslens.corpus.requests.asking import Asking
     from tslens.errors import UsageError
+    from tslens.files import check_writable
+    from tslens.llm.connect import server_name
 
     if (stories is None) == (summaries is None):
         raise UsageError("It is not clear what to ask for.", "Give either --stories N or --summaries SOURCE.")
     if stories is not None and stories < 1:
         raise UsageError(f"{stories} stories are none.", "Ask for one or more.")
+    if summaries is not None and (template or processes):
+        raise UsageError("--template and --processes are for stories.", "Leave them out with --summaries.")
     check_name(out)
+    if out.name.lower().endswith((".failures.jsonl", ".failures.jsonl.gz")):
+        raise UsageError(f"{out} is a name for what does not come.", "Name the file otherwise.")
+    if out.is_dir():
+        raise UsageError(f"{out} is a folder.", "Name a file.")
+    if not dry_run:
+        check_writable(out.parent)
     terms = Terms(model, base_url, budget, price, concurrency, timeout, ledger, retry_failed, batch, poll)
-    asking = Asking(model, seed, temperature, max_tokens, _read_template(template))
+    asking = Asking(model, seed, server_name(base_url), temperature, max_tokens, _read_template(template))
     say(f"tslens data request: {stories or summaries} of {model} (seed {seed})")
     if stories is not None:
         _request_stories(stories, asking, terms, out, dry_run, processes, as_json)
@@ -80,7 +93,7 @@ def request(
 
 
 def _read_template(path: Path | None) -> str | None:
-    from tslens.corpus.requests.plans import draw_plan, story_prompt
+    from tslens.corpus.requests.plans import check_template
     from tslens.errors import DataError
 
     if path is None:
@@ -89,7 +102,7 @@ def _read_template(path: Path | None) -> str | None:
         text = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"Cannot read the template {path}: {error}.", "Give a text file in UTF-8.") from error
-    story_prompt(draw_plan(0, seed=0), text)
+    check_template(text)
     return text
 
 
@@ -163,18 +176,25 @@ def _counted(stories: Iterable[Story], marks: Counter[str]) -> Iterator[Story]:
 def _request_summaries(
     source: str, asking: Asking, terms: Terms, out: Path, dry_run: bool, as_json: bool
 ) -> None:
-    from tslens.corpus.requests.asking import read_summary_replies, summary_call
+    from tslens.corpus.requests.asking import needs_summary, read_summary_replies, summary_call
     from tslens.corpus.stories import read_stories
-    from tslens.errors import UsageError
+    from tslens.errors import DataError, UsageError
 
     if Path(source).exists() and out.exists() and out.samefile(source):
         raise UsageError(f"{out} would replace the stories that are read.", "Choose another --out.")
 
     def calls() -> Iterator[Any]:
-        return (summary_call(index, story, asking) for index, story in enumerate(read_stories(source)))
+        return (
+            summary_call(index, story, asking)
+            for index, story in enumerate(read_stories(source))
+            if needs_summary(story)
+        )
 
+    first = next(calls(), None)
+    if first is None:
+        raise DataError(f"All stories of {source} have a summary.", "Leave the field out to ask for another.")
     if dry_run:
-        show_estimate(calls(), next(calls()), terms, out, as_json=as_json)
+        show_estimate(calls(), first, terms, out, as_json=as_json)
         return
     with open_client(terms, out) as client:
         failures = answer_all(client, calls(), terms, total=None)
@@ -183,10 +203,10 @@ def _request_summaries(
 
         def summarised() -> Iterator[Story]:
             for story, missing in read_summary_replies(read_stories(source), asking, client.ledger, failures):
-                if missing is None:
-                    marks.update(story.extra["summary_reply"]["marked"])
-                else:
+                if missing is not None:
                     unanswered.append(missing)
+                elif "summary_reply" in story.extra:
+                    marks.update(story.extra["summary_reply"]["marked"])
                 yield story
 
         n_written = write_rows(summarised(), out, None)
@@ -206,34 +226,49 @@ def _report(
     as_json: bool,
 ) -> None:
     """Write what did not come, print the summary, and end with code 3 where something is missing."""
-    from tslens.errors import RunError
-    from tslens.files import write_jsonl
+    from tslens.errors import DataError, RunError
+    from tslens.files import read_jsonl, write_jsonl
+    from tslens.llm.calls import FINAL
 
-    missing = out.with_name(f"{out.name.split('.')[0]}.failures.jsonl")
+    missing = _failures_of(out)
     if unanswered:
         rows = (row.to_json() for row in unanswered)
-        write_jsonl(missing, "tslens.unanswered/1", {"asked": n_asked, "out": out.name}, rows)
+        write_jsonl(missing, _UNANSWERED, {"asked": n_asked, "out": out.name}, rows)
     else:
-        missing.unlink(missing_ok=True)
+        with suppress(DataError):  # absent, or no file of ours
+            read_jsonl(missing, _UNANSWERED)
+            missing.unlink()
     reasons = dict(Counter(row.reason for row in unanswered))
+    again = "The same command asks again" + (
+        ", with --retry-failed also for what the model or the server refused."
+        if FINAL & set(reasons)
+        else "."
+    )
     if not n_written:
-        raise RunError(
-            f"No reply came: {reasons}. {unanswered[0].detail}", f"Details are in {missing}; ask again."
-        )
+        raise RunError(f"No reply came: {reasons}. {unanswered[0].detail}", f"Details: {missing}. {again}")
+    spent = client.ledger.spent_usd
     facts = {
         "asked": n_asked,
         "written": n_written,
         "unanswered": len(unanswered),
         "asked_now": client.counts["replies"],
-        "spent_usd": round(client.ledger.spent_usd, 6),
+        "spent_usd": None if spent is None else round(spent, 6),
     }
     if as_json:
         show_json({"schema": SCHEMA, "out": str(out), **facts, "reasons": reasons, "marked": dict(marks)})
     else:
-        rows_shown = [[name.replace("_", " "), f"{value:,}"] for name, value in facts.items()]
+        rows_shown = [
+            [name.replace("_", " "), "unknown" if value is None else f"{value:,}"]
+            for name, value in facts.items()
+        ]
         rows_shown += [[f"marked: {name.replace('_', ' ')}", str(n)] for name, n in sorted(marks.items())]
         show_table(["<counted>", "number"], rows_shown)
         show(f"wrote {out}")
     if unanswered:
-        say(f"warning: {len(unanswered)} of {n_asked} did not come {reasons}; see {missing}")
+        say(f"warning: {len(unanswered)} of {n_asked} did not come {reasons}; see {missing}. {again}")
         raise typer.Exit(3)
+
+
+def _failures_of(out: Path) -> Path:
+    """The file beside OUT for what did not come."""
+    return out.with_name(re.sub(r"\.jsonl(\.gz)?$", "", out.name, flags=re.IGNORECASE) + ".failures.jsonl")

@@ -12,8 +12,6 @@ from filelock import FileLock, Timeout
 
 from tslens.errors import DataError, RunError
 
-_LINE = 8192  # bytes read at first for one line
-
 
 class AppendFile:
     """A JSONL file that this process alone appends to. It is made with its first line.
@@ -93,12 +91,14 @@ def whole_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
             offset += len(line)
 
 
-def read_line(descriptor: int, offset: int) -> dict[str, Any]:
-    """The record that starts at an offset of an open file."""
-    size = _LINE
-    while b"\n" not in (line := os.pread(descriptor, size, offset)):
-        if len(line) < size:
-            raise DataError("A ledger was cut while it was open.", "Run the command again.")
-        size *= 4
-    row: dict[str, Any] = json.loads(line[: line.index(b"\n")])
+def read_line(path: Path, offset: int) -> dict[str, Any]:
+    """The record that starts at an offset of a file. Raises DataError where the file has changed since it was read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            row: dict[str, Any] = json.loads(file.readline())
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path} was changed while it was in use: {error}.", "Run the command again."
+        ) from error
     return row

@@ -8,7 +8,9 @@
 4. What expired or failed costs nothing, what is missing counts at its worst; both go into a later part, as do answers
    of no use, up to the same numbers of tries as single calls have.
 
-A batch that an earlier run left is taken up again by the calls that are in it.
+Batches that an earlier run left are looked at before anything is submitted, also if all calls have answers. Those that
+have ended are merged, whether or not their calls come again: a result whose call is not at hand is recorded as paid,
+its text kept, and judged when its call is asked. Those that are still out are waited for only by calls in them.
 """
 
 from __future__ import annotations
@@ -21,11 +23,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tslens.llm.batch_road import ENDPOINT, LISTED_S, BatchRoad
+from tslens.llm.batch_road import ENDPOINT, BatchRoad
 from tslens.llm.calls import Call, CallFailure, Outcome
 from tslens.llm.client import Client, Progress
 from tslens.llm.connect import stopped
-from tslens.llm.settle import for_another, give_up, take_answer
+from tslens.llm.prices import Price
+from tslens.llm.settle import Rejections, beyond_budget, for_another, give_up, take_answer
 from tslens.llm.wire import Dialect, read_answer
 
 MOST_REQUESTS = 50_000
@@ -35,13 +38,12 @@ MOST_ACTIVE = 4  # batches at once: their calls are in memory
 _ENDED = frozenset({"completed", "expired", "failed", "cancelled"})
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Part:
-    """A batch on its way. ``dialect``: as its requests were written. ``is_ended``: only unseen calls hold it up."""
+    """A batch on its way. ``dialect``: as its requests were written."""
 
     batch_id: str
     dialect: Dialect
-    is_ended: bool = False
 
 
 def answer_batch(
@@ -54,6 +56,7 @@ def answer_batch(
     """
     with ExitStack() as stack:
         job = _BatchJob(client, stack, poll_s)
+        job.recover()
         for call in calls:
             known = client.known(call)
             if known is not None:
@@ -81,13 +84,13 @@ class _BatchJob:
         self.has_more = True
         self._stack = stack
         self._opened: BatchRoad | None = None
-        self._is_recovered = False
         self._parts: dict[str, _Part] = {}
-        self._part_of: dict[str, str] = {}
         self._todo: list[Call] = []
         self._n_lost: Counter[str] = Counter()
+        self._rejections = Rejections(client.ledger)
         self._most_requests = MOST_REQUESTS
         self._is_held = False  # the server has no room for more until a batch ends
+        self._end: str | None = None  # why no call will pass
 
     @property
     def _road(self) -> BatchRoad:
@@ -95,14 +98,32 @@ class _BatchJob:
             self._opened = self._stack.enter_context(BatchRoad(self.client.server(), self.client.tries))
         return self._opened
 
+    def recover(self) -> None:
+        """Take up the batches of this server that the ledger knows; those that were never made cost nothing."""
+        for name, batch in list(self.ledger.batches.items()):
+            batch_id = batch.batch_id
+            if not batch.sends:  # merged, but for the record of it
+                self.ledger.batch(name, "merged")
+                continue
+            if batch.server not in (None, self.client.server_name):
+                continue
+            if batch.stage == "creating":
+                batch_id = self._road.find_surely(name)
+                if batch_id is not None:
+                    self.ledger.batch(name, "created", batch_id=batch_id)
+            if batch_id is None:
+                self._release(name, "its batch was never made")
+            else:
+                self._parts[name] = _Part(batch_id, replace(self.client.dialect))
+        for _ in self._look():  # no call waits yet
+            pass
+        self._end = None  # key and model may have been mended since
+
     def add(self, call: Call) -> None:
-        """Take a call that has no answer; the first one looks for batches that an earlier run left."""
-        if not self._is_recovered:
-            self._is_recovered = True
-            self._recover()
+        """Take a call that has no answer."""
         equals = self.waiting.setdefault(call.hash, [])
         equals.append(call)
-        if len(equals) == 1 and call.hash not in self._part_of:
+        if len(equals) == 1 and not self.ledger.is_in_batch(call):
             self._todo.append(call)
 
     def is_full(self) -> bool:
@@ -110,61 +131,43 @@ class _BatchJob:
         return len(self._todo) >= self._most_requests
 
     def step(self) -> Iterator[Outcome]:
-        """Submit what can be submitted, wait, and merge what has ended."""
+        """Submit what can be submitted, wait, and merge what has ended. Raises RunError where no call will pass."""
         yield from self._submit()
-        if not self.waiting or (self.has_more and not self.is_full()):
-            return
-        time.sleep(self.poll_s)
+        if self.waiting and self._parts and (self.is_full() or not self.has_more):
+            time.sleep(self.poll_s)
+            yield from self._look()
+        if self._end is not None:
+            raise stopped(self._road.server, self._end)
+
+    def _look(self) -> Iterator[Outcome]:
         for name, part in list(self._parts.items()):
             state = self._road.look(part.batch_id)
             if state["status"] in _ENDED:
                 yield from self._merge(name, part, state)
 
     def _has_room(self) -> bool:
-        return not self._is_held and sum(not part.is_ended for part in self._parts.values()) < MOST_ACTIVE
-
-    def _recover(self) -> None:
-        """Take up the batches that the ledger knows; those that were never made cost nothing."""
-        for name, batch in list(self.ledger.batches.items()):
-            batch_id = batch.batch_id
-            if not batch.sends:  # merged, but for the record of it
-                self.ledger.batch(name, "merged")
-                continue
-            if batch.stage == "creating":
-                batch_id = self._road.find(name)
-                if batch_id is None:
-                    time.sleep(LISTED_S)
-                    batch_id = self._road.find(name)
-                if batch_id is not None:
-                    self.ledger.batch(name, "created", batch_id=batch_id)
-            if batch_id is None:
-                self._release(name, "its batch was never made")
-                self.ledger.batch(name, "merged")
-            else:
-                self._parts[name] = _Part(batch_id, replace(self.client.dialect))
-                self._part_of |= dict.fromkeys(batch.sends, name)
+        return not self._is_held and len(self._parts) < MOST_ACTIVE
 
     def _submit(self) -> Iterator[Outcome]:
         """Make parts of the calls to do. What does not fit the budget waits while batches may turn out cheaper."""
         while self._todo and self._has_room():
             if chosen := self._choose():
                 self._submit_part(chosen)
-            elif any(not part.is_ended for part in self._parts.values()):
+            elif self._parts:
                 return
             else:
                 too_dear, self._todo = self._todo, []
                 for call in too_dear:
-                    spent = f"{self.ledger.spent_usd:.4f} of {self.client.budget_usd:g} USD are spent"
-                    failure = CallFailure(call.key, "budget", f"its worst case does not fit: {spent}")
+                    failure = beyond_budget(call, self.ledger, self.client.budget_usd)
                     yield from self._conclude(failure, call)
 
     def _choose(self) -> list[Call]:
         """Take the calls of the next part from those to do, as far as limits and budget allow."""
         chosen: list[Call] = []
         left: list[Call] = []
-        n_bytes, usd = 0, self.ledger.spent_usd
+        n_bytes, usd = 0, self.ledger.known_usd
         for index, call in enumerate(self._todo):
-            worst_usd = self._worst(call) or 0.0
+            worst_usd = self.price.worst(call) if self.price else 0.0
             n_bytes += len(json.dumps(self._request(call), ensure_ascii=False).encode()) + 1
             if len(chosen) >= self._most_requests or (n_bytes > MOST_BYTES and chosen):
                 left += self._todo[index:]
@@ -181,93 +184,96 @@ class _BatchJob:
         name = f"{self.ledger.id}-{self.ledger.n_sent}"
         for call in calls:
             n_try = self._n_lost[call.hash] + self.ledger.faults[call.hash] + 1
-            self.ledger.sent(call, n_try=n_try, worst_usd=self._worst(call), part=name)
-            self._part_of[call.hash] = name
+            worst_usd = self.price.worst(call) if self.price else None
+            self.ledger.sent(call, n_try=n_try, worst_usd=worst_usd, part=name, price=self.price)
         file_id = self._road.upload(map(self._request, calls), self.ledger.folder)
         self.ledger.batch(name, "creating", file_id=file_id)
         batch_id = self._road.create(file_id, name, self.ledger.job)
         self.ledger.batch(name, "created", batch_id=batch_id)
         self._parts[name] = _Part(batch_id, replace(self.client.dialect))
 
-    def _worst(self, call: Call) -> float | None:
-        return self.price.worst(call) if self.price else None
-
     def _request(self, call: Call) -> dict[str, Any]:
         body = self.client.dialect.body(call)
         return {"custom_id": call.hash, "method": "POST", "url": ENDPOINT, "body": body}
 
     def _merge(self, name: str, part: _Part, state: dict[str, Any]) -> Iterator[Outcome]:
-        """Outcomes of the calls of a batch that has ended; what has none goes back to the calls to do.
-
-        Calls of an earlier run that were not seen yet may still come: until there are no more, the batch waits.
-        """
-        sends = self.ledger.batches[name].sends
-        if self.has_more and not sends.keys() <= self.waiting.keys():
-            part.is_ended = True
-            return
+        """Settle every send of a batch that has ended: first those with a row in its files, then the others."""
         del self._parts[name]
         self._is_held = False
+        sends = self.ledger.batches[name].sends
         for file_id in (state.get("output_file_id"), state.get("error_file_id")):
             for row in self._road.download(file_id, self.ledger.folder) if file_id else ():
                 call_hash = row.get("custom_id", "")
-                if call_hash in sends and call_hash in self.waiting:
-                    call = self.waiting[call_hash][0]
-                    yield from self._conclude(self._take_row(part, sends[call_hash], call, row), call)
-        missing = [self.waiting[call_hash][0] for call_hash in sends if call_hash in self.waiting]
-        if state["status"] == "failed":
-            self._take_failed(name, state, len(missing))
-        for call in missing:
-            usd = (
-                0.0 if state["status"] == "failed" else self._worst(call)
-            )  # refused whole: nothing was answered
-            self.ledger.failed(sends[call.hash], call.hash, detail=f"batch {state['status']}", usd=usd)
-            if state["status"] == "cancelled":
+                if (n := sends.get(call_hash)) is not None:
+                    call = self._first(call_hash)
+                    yield from self._conclude(self._take_row(part, n, call_hash, call, row), call)
+        status = state["status"]
+        if status == "failed":
+            self._take_refusal(state, len(sends))
+        for call_hash, n in list(sends.items()):
+            call = self._first(call_hash)
+            is_free = status == "failed"  # refused whole: nothing was answered
+            self.ledger.failed(n, call_hash, detail=f"batch {status}", is_free=is_free)
+            if call is not None and status == "cancelled":
                 failure = CallFailure(call.key, "unreachable", "its batch was cancelled")
                 yield from self._conclude(failure, call)
             else:
-                yield from self._conclude(self._lose(call, f"its batch {state['status']} without it"), call)
-        if not sends:
-            self.ledger.batch(name, "merged")
+                yield from self._conclude(self._lose(call, f"its batch {status} without it"), call)
+        self.ledger.batch(name, "merged")
 
-    def _take_row(self, part: _Part, n: int, call: Call, row: dict[str, Any]) -> Outcome | None:
-        """The outcome that one row of a result gives; None if the call is to be asked again."""
+    def _take_row(
+        self, part: _Part, n: int, call_hash: str, call: Call | None, row: dict[str, Any]
+    ) -> Outcome | None:
+        """Record one row of a result; the outcome of its call, None if that is to be asked again or not at hand."""
         redact = self._road.server.redact
         response = row.get("response") or {}
         status, body = response.get("status_code", 0), response.get("body") or {}
         if status == 200:
             answer = read_answer(call, body)
             if answer is None:
-                self.ledger.failed(n, call.hash, detail="no chat completion", usd=self._worst(call))
+                self.ledger.failed(n, call_hash, detail="no chat completion", is_free=False)
                 return self._lose(call, "what came back was no chat completion")
-            reply = take_answer(self.ledger, n, call, answer, price=self.price, redact=redact)
-            if reply is None and answer.fault and self.ledger.faults[call.hash] >= self.client.tries:
+            sent = self.ledger.asked(n)
+            asked = call.record if call is not None else sent
+            price = self.price
+            if sent.get("price"):
+                usd_in, usd_out = sent["price"]
+                price = Price(usd_in, usd_out, "as it was sent")
+            self._rejections.answered()
+            reply = take_answer(self.ledger, n, asked, answer, price=price, redact=redact)
+            if call and answer.fault and self.ledger.faults[call_hash] >= self.client.tries:
                 failure = CallFailure(call.key, answer.fault, redact(answer.detail))
                 return give_up(self.ledger, call, failure)
             return reply
         error = row.get("error") or body.get("error") or {}
         said = redact(f"{status or ''} {error.get('code') or ''} {error.get('message') or ''}".strip())[:500]
-        self.ledger.failed(n, call.hash, detail=said, usd=0.0)
+        self.ledger.failed(n, call_hash, detail=said, is_free=True)
         if status in (401, 403, 404):
-            raise stopped(self._road.server, said)
-        if status in (400, 413, 422):
+            self._end = said
+            return None
+        if call is not None and status in (400, 413, 422):
             if self.client.dialect.adapt(part.dialect.body(call), said):
                 return None
-            return give_up(self.ledger, call, CallFailure(call.key, "rejected", said))
+            return self._rejections.add(call, CallFailure(call.key, "rejected", said))
         return self._lose(call, said)
 
-    def _take_failed(self, name: str, state: dict[str, Any], n_requests: int) -> None:
+    def _take_refusal(self, state: dict[str, Any], n_requests: int) -> None:
         """A batch that the server refused whole: too many tokens at once means smaller parts, all else is the end."""
         errors = (state.get("errors") or {}).get("data") or [{}]
-        said = self._road.server.redact("; ".join(str(e.get("message")) for e in errors[:3]))
         if any(e.get("code") == "token_limit_exceeded" for e in errors) and n_requests > 1:
             self._most_requests = max(1, n_requests // 2)
-            self._is_held = any(not part.is_ended for part in self._parts.values())
+            self._is_held = bool(self._parts)
             return
-        self._release(name, f"batch failed: {said}")
-        self.ledger.batch(name, "merged")
-        raise stopped(self._road.server, f"it refused a batch: {said}")
+        said = self._road.server.redact("; ".join(str(e.get("message")) for e in errors[:3]))
+        self._end = f"it refused a batch: {said}"
 
-    def _lose(self, call: Call, why: str) -> Outcome | None:
+    def _first(self, call_hash: str) -> Call | None:
+        """The call of a send, None if this run has not asked it."""
+        return self.waiting[call_hash][0] if call_hash in self.waiting else None
+
+    def _lose(self, call: Call | None, why: str) -> Outcome | None:
+        if call is None:
+            return None
         self._n_lost[call.hash] += 1
         if self._n_lost[call.hash] >= 2 * self.client.tries:
             return CallFailure(call.key, "unreachable", why)
@@ -275,11 +281,13 @@ class _BatchJob:
 
     def _release(self, name: str, why: str) -> None:
         for call_hash, n in list(self.ledger.batches[name].sends.items()):
-            self.ledger.failed(n, call_hash, detail=why, usd=0.0)
+            self.ledger.failed(n, call_hash, detail=why, is_free=True)
+        self.ledger.batch(name, "merged")
 
-    def _conclude(self, outcome: Outcome | None, call: Call) -> Iterator[Outcome]:
+    def _conclude(self, outcome: Outcome | None, call: Call | None) -> Iterator[Outcome]:
         """Outcomes of a call and of its equals; without one, it goes to the calls to do."""
-        self._part_of.pop(call.hash, None)
+        if call is None:
+            return
         if outcome is None:
             self._todo.append(call)
             return

@@ -11,7 +11,7 @@ from typing import IO, Any, Literal, Self
 
 from tslens.errors import RunError
 from tslens.llm.connect import Failed, Server, read_json_body, stopped
-from tslens.llm.pace import backoff
+from tslens.llm.pace import Tries
 
 ENDPOINT: Literal["/v1/chat/completions"] = "/v1/chat/completions"
 PART_FIELD = "tslens_part"  # in a batch's metadata: which part of which ledger it is
@@ -23,7 +23,7 @@ _PAGE = 100
 
 
 class BatchRoad:
-    """Uploads, creations, looks and downloads. ``tries``: as for calls, twice as many may be lost."""
+    """Uploads, creations, looks and downloads. ``tries``: as for calls, each step ends by ``pace.Tries``."""
 
     def __init__(self, server: Server, tries: int) -> None:
         self.server = server
@@ -46,36 +46,40 @@ class BatchRoad:
                 file.seek(0)
                 create = self._connection.files.with_raw_response.create
                 timeout = max(self.server.timeout_s, UPLOAD_S)
-                return create(file=("requests.jsonl", file), purpose="batch", timeout=timeout)
+                return _read(create(file=("requests.jsonl", file), purpose="batch", timeout=timeout))
 
             return str(self._done(send)["id"])
 
     def create(self, file_id: str, part: str, job: str) -> str:
         """Create a batch; its id. One whose answer was lost is looked for before another is made: it may be there."""
-        create = self._connection.batches.with_raw_response.create
-        for n_lost in range(1, 2 * self._tries + 1):
-            result = self._once(
-                lambda: create(
-                    input_file_id=file_id,
-                    endpoint=ENDPOINT,
-                    completion_window="24h",
-                    metadata={PART_FIELD: part, "tslens_job": job},
-                )
+
+        def send() -> Any:
+            create = self._connection.batches.with_raw_response.create
+            metadata = {PART_FIELD: part, "tslens_job": job}
+            return _read(
+                create(input_file_id=file_id, endpoint=ENDPOINT, completion_window="24h", metadata=metadata)
             )
-            if not isinstance(result, Failed):
-                return str(result["id"])
-            self._check(result)
-            time.sleep(backoff(n_lost, max(result.wait_s, 0.0 if result.is_free else LISTED_S)))
-            if not result.is_free and (found := self.find(part)) is not None:
-                return found
-        raise stopped(self.server, f"no batch could be created: {result.detail}")
+
+        def look_first() -> dict[str, Any] | None:
+            found = self.find_surely(part)
+            return None if found is None else {"id": found}
+
+        return str(self._done(send, look_first=look_first)["id"])
+
+    def find_surely(self, part: str) -> str | None:
+        """The batch that was made for a part, also if it was made a moment ago."""
+        found = self.find(part)
+        if found is None:
+            time.sleep(LISTED_S)
+            found = self.find(part)
+        return found
 
     def find(self, part: str) -> str | None:
         """The batch that was made for a part, None if there is none."""
         after: dict[str, Any] = {}
 
         def show() -> Any:
-            return self._connection.batches.with_raw_response.list(limit=_PAGE, **after)
+            return _read(self._connection.batches.with_raw_response.list(limit=_PAGE, **after))
 
         while True:
             page = self._done(show)
@@ -88,15 +92,12 @@ class BatchRoad:
 
     def look(self, batch_id: str) -> dict[str, Any]:
         """The state of a batch, as the server shows it."""
-        state: dict[str, Any] = self._done(
-            lambda: self._connection.batches.with_raw_response.retrieve(batch_id)
-        )
-        return state
+        return self._done(lambda: _read(self._connection.batches.with_raw_response.retrieve(batch_id)))
 
     def download(self, file_id: str, folder: Path) -> Iterator[dict[str, Any]]:
         """The rows of a file, which is first fetched whole, so that a break on the way leaves no half of it."""
         with tempfile.TemporaryFile(dir=folder) as file:
-            self._fetch(file_id, file)
+            self._done(lambda: self._fetch(file_id, file))
             file.seek(0)
             for number, line in enumerate(file, 1):
                 try:
@@ -108,51 +109,47 @@ class BatchRoad:
                     ) from error
                 yield row
 
-    def _fetch(self, file_id: str, file: IO[bytes]) -> None:
-        """Fetch a file until its last line is whole: a body that is cut on the way need raise nothing."""
-        for n_lost in range(1, 2 * self._tries + 1):
-            file.seek(0)
-            file.truncate()
-            result = None
-            try:
-                with self._connection.files.with_streaming_response.content(file_id) as response:
-                    for chunk in response.iter_bytes(1 << 20):
-                        file.write(chunk)
-            except Exception as error:
-                result = self.server.explain(error)
-                self._check(result)
-            if result is None and _ends_whole(file):
-                return
-            time.sleep(backoff(n_lost, result.wait_s if result else 0.0))
-        raise stopped(self.server, f"{file_id} could not be fetched whole")
+    def _fetch(self, file_id: str, file: IO[bytes]) -> dict[str, Any] | Failed:
+        """Fetch a file; lost if its last line is not whole: a body that is cut on the way need raise nothing."""
+        file.seek(0)
+        file.truncate()
+        with self._connection.files.with_streaming_response.content(file_id) as response:
+            for chunk in response.iter_bytes(1 << 20):
+                file.write(chunk)
+        return {} if _ends_whole(file) else Failed("lost", f"{file_id} did not come whole", is_free=True)
 
-    def _once(self, action: Callable[[], Any]) -> Any | Failed:
+    def _once(self, action: Callable[[], Any]) -> Any:
         try:
-            raw = action()
+            return action()
         except Exception as error:
             return self.server.explain(error)
-        value = read_json_body(raw.content, raw.headers.get("content-type", ""))
-        if not isinstance(value, dict | Failed):
-            return Failed("lost", "the answer is no JSON object", is_free=False)
-        return value
 
-    def _done(self, action: Callable[[], Any]) -> dict[str, Any]:
-        """Try an action that may be done twice until it is done once."""
-        n_lost = n_busy = 0
-        while True:
-            result = self._once(action)
-            if not isinstance(result, Failed):
-                return dict(result)
-            self._check(result)
-            n_busy += result.kind == "busy"
-            n_lost += result.kind != "busy"
-            if n_lost >= 2 * self._tries or n_busy >= 10 * self._tries:
+    def _done(
+        self, action: Callable[[], Any], *, look_first: Callable[[], dict[str, Any] | None] | None = None
+    ) -> dict[str, Any]:
+        """Do an action once, trying again as calls do.
+
+        ``look_first``: for an action that may not be done twice: finds what a try whose answer was lost has done.
+        """
+        tries = Tries(self._tries)
+        while isinstance(result := self._once(action), Failed):
+            if result.kind in ("fatal", "rejected"):
                 raise stopped(self.server, result.detail)
-            time.sleep(backoff(n_lost + n_busy, result.wait_s))
+            wait_s = tries.count(is_busy=result.kind == "busy", asked_s=result.wait_s)
+            if look_first is not None and not result.is_free and (found := look_first()) is not None:
+                return found
+            if tries.are_spent:
+                raise stopped(self.server, f"no answer after {tries}, the last: {result.detail}")
+            time.sleep(wait_s)
+        return dict(result)
 
-    def _check(self, result: Failed) -> None:
-        if result.kind in ("fatal", "rejected"):
-            raise stopped(self.server, result.detail)
+
+def _read(raw: Any) -> dict[str, Any] | Failed:
+    """The JSON object of an answer."""
+    value = read_json_body(raw.content, raw.headers.get("content-type", ""))
+    if not isinstance(value, dict | Failed):
+        return Failed("lost", "the answer is no JSON object", is_free=False)
+    return value
 
 
 def _ends_whole(file: IO[bytes]) -> bool:

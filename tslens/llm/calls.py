@@ -24,6 +24,7 @@ class Call:
     ``key``: unique in a job ("story-000012"), no part of the hash. ``messages``: (role, text). ``max_tokens``: of the
     reply. ``seed``: the server's, which promises nothing by it. ``answer``: pydantic model that the reply must fit
     (structured output); None: plain text. ``sample``: tells apart calls that ask the same again.
+    ``server``: who is asked, as ``connect.server_name`` gives it; "" is OpenAI itself.
     """
 
     key: str
@@ -34,19 +35,32 @@ class Call:
     seed: int | None = None
     answer: type[BaseModel] | None = None
     sample: int = 0
+    server: str = ""
 
     @cached_property
     def hash(self) -> str:
-        """Name of the call in ledgers: 32 hexadecimal digits over all but the key, the schema included."""
+        """Name of the call in ledgers: 32 hexadecimal digits over all but the key, server and schema included."""
         from tslens.llm.schema import strict_schema
 
         schema = strict_schema(self.answer) if self.answer else None
-        return digest([self.messages, self.model, self.sampling, schema])
+        return digest([self.messages, self.model, self.sampling, schema, self.server])
 
     @property
     def prompt_hash(self) -> str:
         """Hash of the messages alone."""
         return digest(self.messages)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a ledger keeps of the call: all but the prompt."""
+        return {
+            "hash": self.hash,
+            "key": self.key,
+            "prompt_hash": self.prompt_hash,
+            "model_asked": self.model,
+            "server": self.server,
+            "sampling": self.sampling,
+        }
 
     @property
     def sampling(self) -> dict[str, Any]:

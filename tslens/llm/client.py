@@ -5,8 +5,9 @@ A call goes through these steps:
 1. Its answer is in a ledger of the folder: that is its reply, free. An equal call is on its way: it waits for that.
 2. It waits for a place (``pace``), and until its worst case fits the budget beside all that is not settled.
 3. ``sent`` is recorded, the request goes out, and the event that settles it is recorded.
-4. No answer: it is sent again after a random wait, up to twice ``tries``; a wait that the server asks for is no try.
-   An answer of no use (refusal, cut, not of its schema): paid, recorded, and asked again up to ``tries``.
+4. No answer: it is sent again after a random wait, until ``2 * tries`` sends are lost (500, reset, silence) or
+   ``10 * tries`` were told "busy" (429, 503). An answer of no use (refusal, cut, not of its schema): paid, recorded,
+   and asked again up to ``tries``.
 5. Where no call will pass (wrong key, unknown model, no server), everything stops with one error.
 """
 
@@ -22,7 +23,7 @@ from typing import Any, Self
 
 from tslens.errors import RunError, UsageError
 from tslens.llm.calls import Call, CallFailure, Outcome
-from tslens.llm.connect import Server, check_address, find_server
+from tslens.llm.connect import Server, find_server, server_name
 from tslens.llm.ledger import Ledger
 from tslens.llm.pace import Pace
 from tslens.llm.prices import Price, price_table
@@ -35,16 +36,15 @@ LOOK_AHEAD = 2  # calls that are taken from the caller, for each that may be out
 
 @dataclass(frozen=True)
 class Tally:
-    """How far a job is. ``n_failed``: calls without an answer. ``limit``: calls at once now, 0 before the first.
+    """How far a job is. ``n_failed``: calls without an answer.
 
-    ``spent_usd``: of the job, those not settled at their worst.
+    ``spent_usd``: of the job, those not settled at their worst; None where the price of a send was unknown.
     """
 
     n_replies: int
     n_cached: int
     n_failed: int
-    limit: int
-    spent_usd: float
+    spent_usd: float | None
 
 
 Progress = Callable[[Tally], None]
@@ -53,7 +53,8 @@ Progress = Callable[[Tally], None]
 class Client:
     """The client of one server and one ledger.
 
-    ``price``: None where it is unknown; a budget needs one. ``base_url``: of a compatible server; None is OpenAI (or
+    ``price``: None where it is unknown. A budget needs one, and is refused (UsageError) for a job that has sent calls
+    without one, since nobody knows what they cost. ``base_url``: of a compatible server; None is OpenAI (or
     ``$OPENAI_BASE_URL``). The key is read from ``$OPENAI_API_KEY`` when the first call has to be sent: UsageError
     where OpenAI has none. ``concurrency``: calls at once at most. ``timeout_s``: seconds for one whole answer.
     ``tries``: see the module. ``retry_failed``: ask again what an earlier run gave up.
@@ -76,15 +77,20 @@ class Client:
                 f"A budget needs a price, and that of the model is unknown (prices are of {price_table()['date']}).",
                 "Give it with --price IN,OUT in USD per million tokens (0,0 for a server of your own).",
             )
+        if budget_usd is not None and ledger.spent_usd is None:
+            raise UsageError(
+                f"A budget cannot hold: {ledger.n_unpriced} calls of job {ledger.job} were sent without a known price.",
+                "Go on without a budget, or under the name of another job: what is answered stays free.",
+            )
         for name, value in (("concurrency", concurrency), ("timeout", timeout_s), ("tries", tries)):
             if not 0 < value < 1e9:
                 raise UsageError(f"{name} cannot be {value}.", "Give a positive number.")
         if budget_usd is not None and not 0 <= budget_usd < float("inf"):
             raise UsageError(f"A budget cannot be {budget_usd}.", "Give it in USD.")
-        check_address(base_url)
         self.ledger = ledger
         self.price = price
         self.base_url = base_url
+        self.server_name = server_name(base_url)
         self.budget_usd = budget_usd
         self.concurrency = concurrency
         self.timeout_s = timeout_s
@@ -92,12 +98,11 @@ class Client:
         self.retry_failed = retry_failed
         self.dialect = Dialect()
         self.counts = {"replies": 0, "cached": 0, "failed": 0}
-        self._pace: Pace | None = None
 
     def server(self) -> Server:
         """The server and the key. Raises UsageError where OpenAI itself is meant and there is none."""
         server = find_server(self.base_url, self.timeout_s)
-        if server.base_url is None and not self.dialect.is_limit_corrected:
+        if not self.server_name and not self.dialect.is_limit_corrected:
             self.dialect.limit = "max_completion_tokens"  # newer models of OpenAI take no other
         return server
 
@@ -120,7 +125,7 @@ class Client:
                         yield self.count(known, progress)
                     else:
                         if call.hash not in waiting:
-                            self._check_not_in_batch(call)
+                            self._check_not_in_own_batch(call)
                             background.ask(call)
                         waiting.setdefault(call.hash, []).append(call)
                         n_waiting += 1
@@ -133,21 +138,32 @@ class Client:
                     yield self.count(mine, progress)
 
     def known(self, call: Call) -> Outcome | None:
-        """What needs no sending: a recorded reply, or a failure that is not to be tried again."""
+        """What needs no sending: a recorded reply, or a failure that is not to be tried again.
+
+        Raises ValueError for a call to another server, RunError for one that a batch of another job holds.
+        """
+        if call.server != self.server_name:
+            raise ValueError(f'{call.key} is a call to "{call.server}", not to "{self.server_name}"')
         found = self.ledger.find(call)
-        return None if self.retry_failed and isinstance(found, CallFailure) else found
+        if found is not None and not (self.retry_failed and isinstance(found, CallFailure)):
+            return found
+        if (other := self.ledger.is_in_batch_of(call)) is not None:
+            raise RunError(
+                f"{call.key} is under way in a batch of another job, whose ledger is {other}.",
+                "Finish that job first: run its command again, in batch mode.",
+            )
+        return None
 
     def count(self, outcome: Outcome, progress: Progress | None) -> Outcome:
         """Count an outcome and tell how far the job is."""
         kind = "failed" if isinstance(outcome, CallFailure) else "cached" if outcome.is_cached else "replies"
         self.counts[kind] += 1
         if progress is not None:
-            limit = int(self._pace.limit) if self._pace else 0
             n_replies, n_cached, n_failed = self.counts.values()
-            progress(Tally(n_replies, n_cached, n_failed, limit, self.ledger.spent_usd))
+            progress(Tally(n_replies, n_cached, n_failed, self.ledger.spent_usd))
         return outcome
 
-    def _check_not_in_batch(self, call: Call) -> None:
+    def _check_not_in_own_batch(self, call: Call) -> None:
         """Raise RunError for a call that is being answered, and paid, in a batch of an earlier run."""
         if self.ledger.is_in_batch(call):
             raise RunError(
@@ -160,14 +176,13 @@ class Client:
         server = self.server()
 
         async def open_on_loop() -> Sender:
-            self._pace = Pace(self.concurrency)
             return Sender(
                 server,
                 server.open_async(),
                 self.ledger,
                 price=self.price,
                 budget_usd=self.budget_usd,
-                pace=self._pace,
+                pace=Pace(self.concurrency),
                 dialect=self.dialect,
                 tries=self.tries,
             )

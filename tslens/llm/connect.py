@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import unquote, urlsplit
 
 from tslens.errors import RunError, UsageError
 from tslens.llm.redact import KEY_VARIABLE, NO_KEY, Redactor, check_key
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI, OpenAI
 
 MAX_WAIT_S = 900.0  # a server that asks for more is not waited for
+_OPENAI = "api.openai.com"
 
 Kind = Literal["busy", "lost", "refused_connection", "rejected", "fatal"]
 
@@ -55,8 +57,8 @@ class Server:
 
     @property
     def name(self) -> str:
-        """For messages."""
-        return self.base_url or "OpenAI"
+        """For messages, without a password."""
+        return _plain_address(self.base_url) or "OpenAI"
 
     def open_async(self) -> AsyncOpenAI:
         """A connection for many calls at once."""
@@ -153,10 +155,28 @@ def asked_wait(headers: Mapping[str, str], now: float | None = None) -> float:
 
 def check_address(base_url: str | None) -> None:
     """Raise UsageError for a base address that is none."""
-    if base_url is not None and not base_url.startswith(("http://", "https://")):
+    if base_url is None:
+        return
+    try:
+        parts = urlsplit(base_url)
+        is_whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_whole = False
+    if not is_whole:
+        shown = base_url.rpartition("@")[2]  # a password is not shown
         raise UsageError(
-            f'"{base_url}" is no address of a server.', "Write it whole, as in http://localhost:8000/v1."
+            f'"{shown}" is no address of a server.', "Write it whole, as in http://localhost:8000/v1."
         )
+
+
+def server_name(base_url: str | None) -> str:
+    """Who is asked, for ``Call.server``: "" is OpenAI itself, else the address without password, query and last slash.
+
+    None reads ``$OPENAI_BASE_URL``, as :func:`find_server` does. Raises UsageError for an address that is none.
+    """
+    base_url = _meant(base_url)
+    check_address(base_url)
+    return _plain_address(base_url)
 
 
 def find_server(base_url: str | None, timeout_s: float) -> Server:
@@ -164,15 +184,26 @@ def find_server(base_url: str | None, timeout_s: float) -> Server:
 
     Raises UsageError where OpenAI itself is meant and there is no key; a server of one's own may need none.
     """
-    base_url = base_url or os.environ.get("OPENAI_BASE_URL") or None
+    base_url = _meant(base_url)
     check_address(base_url)
     key = check_key(os.environ.get(KEY_VARIABLE, "").strip())
-    if not key and base_url is None:
+    if not key and not _plain_address(base_url):
         raise UsageError(
             f"There is no key for OpenAI: the environment has no {KEY_VARIABLE}.",
             f"Set it (export {KEY_VARIABLE}=...), or name another server with --base-url.",
         )
-    return Server(base_url, key or NO_KEY, timeout_s, Redactor(key))
+    password = unquote(urlsplit(base_url or "").password or "")
+    return Server(base_url, key or NO_KEY, timeout_s, Redactor(key, password))
+
+
+def _meant(base_url: str | None) -> str | None:
+    return base_url or os.environ.get("OPENAI_BASE_URL") or None
+
+
+def _plain_address(base_url: str | None) -> str:
+    parts = urlsplit(base_url or "")
+    host = parts.netloc.rpartition("@")[2].lower()
+    return "" if host in ("", _OPENAI) else f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
 
 
 def stopped(server: Server, detail: str) -> RunError:

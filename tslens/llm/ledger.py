@@ -7,49 +7,36 @@
 3. ``failed``, a send without an answer, with what it must be taken to have cost;
 4. ``gave_up``, a call that is not asked again by itself; ``batch``, a step of a batch.
 
-Spent is what is known to be paid and the worst case of all sends that nothing settles, so that it holds after a kill.
-A line that a kill cut off is removed on opening; what it would have said was not yet done, or counts as unsettled.
+Spent (``account``) is what is known to be paid and the worst case of all sends that nothing settles. A line that a kill
+cut off is removed on opening; what it would have said was not yet done, or counts as unsettled.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import uuid
-from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from tslens.errors import DataError, UsageError
+from tslens.llm.account import Account
 from tslens.llm.append_file import AppendFile, read_line, whole_lines
 from tslens.llm.calls import Call, CallFailure, Outcome, Reply
-from tslens.llm.wire import Answer
+from tslens.llm.prices import Price
+from tslens.llm.wire import Answer, judge
 from tslens.provenance import utc_now
 
 SCHEMA = "tslens.ledger/1"
 _OFFSET_BITS = 44  # a place is (file << 44) | offset: one small number for each reply
 
 
-@dataclass
-class OpenBatch:
-    """A batch that is not merged. ``batch_id``: None if its creation was not recorded. ``sends``: hash to number."""
-
-    stage: str = ""
-    batch_id: str | None = None
-    sends: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class _Open:
-    worst_usd: float
-    hash: str
-    part: str | None
-
-
 class Ledger:
     """One job's record, and the replies of all jobs in the folder.
+
+    The other ledgers are read once, on opening: two jobs that run at the same moment do not see each other's newest
+    replies, and a call that both ask is sent by both and paid twice.
 
     ``read_only``: nothing is locked, mended or written (for --dry-run). Raises RunError if another process has the
     job, DataError with the line where a file is broken.
@@ -62,13 +49,13 @@ class Ledger:
         self.job = job
         self.path = self.folder / f"{job}.jsonl"
         self.id = uuid.uuid4().hex[:12]
-        self.batches: dict[str, OpenBatch] = {}
-        self.faults: Counter[str] = Counter()  # paid answers of no use, of calls that are not settled
-        self._readers = [-1]  # descriptors for reading, that of the own file first
-        self.n_sent = 0
-        self._paid_usd = 0.0
-        self._open_usd = 0.0
-        self._open: dict[int, _Open] = {}
+        self._account = Account()
+        self.batches = self._account.batches
+        self.faults = self._account.faults
+        self._paths = [
+            self.path
+        ]  # of the ledgers in the folder, the own one first; opened only when read from
+        self._elsewhere: dict[str, Path] = {}  # calls in open batches of other jobs
         self._replies: dict[int, int] = {}
         self._gave_up: dict[int, int] = {}
         self._file = None if read_only else AppendFile(self.path)
@@ -88,19 +75,30 @@ class Ledger:
         self.close()
 
     def close(self) -> None:
-        """Let go of the files and the lock."""
-        for descriptor in self._readers:
-            if descriptor >= 0:
-                os.close(descriptor)
-        self._readers = [-1]
+        """Let go of the file and the lock."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
     @property
-    def spent_usd(self) -> float:
-        """USD of this job so far: paid, and the worst case of what is not settled."""
-        return self._paid_usd + self._open_usd
+    def spent_usd(self) -> float | None:
+        """USD of this job so far: paid, and the worst case of what is not settled; None: a price was unknown."""
+        return None if self._account.n_unpriced else self._account.known_usd
+
+    @property
+    def known_usd(self) -> float:
+        """USD of the sends of this job whose price was known."""
+        return self._account.known_usd
+
+    @property
+    def n_unpriced(self) -> int:
+        """Sends of this job that may have been paid, nobody knows how much."""
+        return self._account.n_unpriced
+
+    @property
+    def n_sent(self) -> int:
+        """Sends of this job: the number of the next one."""
+        return self._account.n_sent
 
     @property
     def n_replies(self) -> int:
@@ -108,57 +106,83 @@ class Ledger:
         return len(self._replies)
 
     def find(self, call: Call) -> Outcome | None:
-        """What is recorded for a call: its reply (free now), that it was given up, or None."""
+        """What is recorded for a call: its reply (free now), that it was given up, or None.
+
+        A reply is held against its call here as well: one that came by a batch of an earlier run was recorded unseen.
+        """
         name = int(call.hash, 16)
         if (place := self._replies.get(name)) is not None:
             row = self._read(place)
-            tokens = row["usage"] or {}
-            return Reply(
-                key=call.key,
-                text=row["text"],
-                model=row["model"],
-                fingerprint=row["fingerprint"],
-                finish_reason=row["finish_reason"],
-                prompt_tokens=tokens.get("prompt_tokens") or 0,
-                completion_tokens=tokens.get("completion_tokens") or 0,
-                usd=0.0,
-                is_cached=True,
-            )
+            text, fault, _ = judge(call, row["text"], None, row["finish_reason"])
+            if fault is None:
+                tokens = row["usage"] or {}
+                return Reply(
+                    key=call.key,
+                    text=text,
+                    model=row["model"],
+                    fingerprint=row["fingerprint"],
+                    finish_reason=row["finish_reason"],
+                    prompt_tokens=tokens.get("prompt_tokens") or 0,
+                    completion_tokens=tokens.get("completion_tokens") or 0,
+                    usd=0.0,
+                    is_cached=True,
+                )
         if (place := self._gave_up.get(name)) is not None:
             row = self._read(place)
             return CallFailure(call.key, row["reason"], row["detail"])
         return None
 
-    def is_settled(self, call: Call) -> bool:
-        """Whether :meth:`find` gives anything, without reading it."""
-        name = int(call.hash, 16)
-        return name in self._replies or name in self._gave_up
-
     def is_in_batch(self, call: Call) -> bool:
         """Whether a batch that is not merged holds the call."""
         return any(batch.stage and call.hash in batch.sends for batch in self.batches.values())
 
-    def sent(self, call: Call, *, n_try: int, worst_usd: float | None, part: str | None = None) -> int:
-        """Record that a call is about to go out; the number of the send."""
+    def is_in_batch_of(self, call: Call) -> Path | None:
+        """The ledger of another job whose open batch holds the call."""
+        return self._elsewhere.get(call.hash)
+
+    def worst_usd(self, n: int) -> float | None:
+        """The most that a send which is not settled can cost, None where its price was unknown."""
+        return self._account.worst_usd(n)
+
+    def asked(self, n: int) -> dict[str, Any]:
+        """The record of a send in a batch which is not settled: that of its call, and ``price``."""
+        return self._read(self._account.offset(n))
+
+    def sent(
+        self,
+        call: Call,
+        *,
+        n_try: int,
+        worst_usd: float | None,
+        part: str | None = None,
+        price: Price | None = None,
+    ) -> int:
+        """Record that a call is about to go out; the number of the send.
+
+        ``part``: of a batch; then the call and ``price`` are recorded too, since its result may come in a run that does
+        not ask it.
+        """
         row = {"event": "sent", "n": self.n_sent, "hash": call.hash, "key": call.key, "try": n_try}
-        return int(self._append({**row, "worst_usd": worst_usd, **({"part": part} if part else {})})["n"])
+        row["worst_usd"] = worst_usd
+        if part is not None:
+            row |= {**call.record, "part": part, "price": [price.usd_in, price.usd_out] if price else None}
+        return int(self._append(row)["n"])
 
-    def reply(self, n: int, call: Call, answer: Answer, *, usd: float | None) -> None:
-        """Record an answer. It survives a kill at once, and a loss of power after :meth:`sync`."""
-        row = {"event": "reply", "n": n, "hash": call.hash, "key": call.key, "prompt_hash": call.prompt_hash}
-        row |= {"model_asked": call.model, "model": answer.model, "fingerprint": answer.fingerprint}
-        row |= {
-            "sampling": call.sampling,
-            "usage": answer.usage,
-            "usd": usd,
-            "id": answer.id,
-            "time": utc_now(),
-        }
-        row |= {"finish_reason": answer.finish_reason, "fault": answer.fault, "detail": answer.detail}
-        self._append({**row, "text": answer.text})
+    def reply(self, n: int, asked: Mapping[str, Any], answer: Answer, *, usd: float | None) -> None:
+        """Record an answer. It survives a kill at once, and a loss of power after :meth:`sync`.
 
-    def failed(self, n: int, call_hash: str, *, detail: str, usd: float | None) -> None:
-        """Record a send that brought no answer. ``usd``: the worst case unless it surely cost nothing."""
+        ``asked``: the record of the call, as it has it or as :meth:`asked` gives it.
+        """
+        record = {name: asked.get(name) for name in ("prompt_hash", "model_asked", "server", "sampling")}
+        row = {"event": "reply", "n": n, "hash": asked["hash"], "key": asked["key"], **record}
+        row |= {"model": answer.model, "fingerprint": answer.fingerprint, "usage": answer.usage, "usd": usd}
+        row |= {"id": answer.id, "time": utc_now(), "finish_reason": answer.finish_reason}
+        row |= {"unseen": True} if answer.is_unseen else {}
+        self._append({**row, "fault": answer.fault, "detail": answer.detail, "text": answer.text})
+
+    def failed(self, n: int, call_hash: str, *, detail: str, is_free: bool) -> None:
+        """Record a send that brought no answer; it counts at its worst unless it surely cost nothing."""
+        usd = 0.0 if is_free else self.worst_usd(n)
         self._append({"event": "failed", "n": n, "hash": call_hash, "usd": usd, "detail": detail})
 
     def gave_up(self, call: Call, failure: CallFailure) -> None:
@@ -181,17 +205,13 @@ class Ledger:
             raise RuntimeError("the ledger is open for reading only")
         if self._file.size == 0:
             self._file.append({"schema": SCHEMA, "job": self.job, "id": self.id, "started": utc_now()})
-        offset = self._file.append(row)
-        if self._readers[0] < 0:
-            self._readers[0] = os.open(self.path, os.O_RDONLY)
-        self._take(row, 0, offset, is_own=True)
+        self._take(row, 0, self._file.append(row), self._account)
         return row
 
     def _load(self, path: Path) -> None:
         is_own = path == self.path
-        descriptor = os.open(path, os.O_RDONLY)
-        index = 0 if is_own else len(self._readers)
-        self._readers[index : index + 1] = [descriptor]
+        index, account = (0, self._account) if is_own else (len(self._paths), Account())
+        self._paths[index : index + 1] = [path]
         end = 0
         for number, offset, line in whole_lines(path):
             try:
@@ -199,7 +219,7 @@ class Ledger:
                 if number == 1:
                     self._check_header(path, row, is_own)
                 else:
-                    self._take(row, index, offset, is_own=is_own)
+                    self._take(row, index, offset, account)
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise DataError(
                     f"Line {number} of {path} is broken: {type(error).__name__} {error}.",
@@ -208,6 +228,9 @@ class Ledger:
             end = offset + len(line)
         if is_own and self._file is not None:
             self._file.mend(end)
+        for batch in () if is_own else account.batches.values():
+            if batch.stage:  # else it was never made
+                self._elsewhere |= dict.fromkeys(batch.sends, path)
 
     def _check_header(self, path: Path, row: Any, is_own: bool) -> None:
         found = row.get("schema")
@@ -219,8 +242,8 @@ class Ledger:
         if is_own:
             self.id = row["id"]
 
-    def _take(self, row: dict[str, Any], file: int, offset: int, *, is_own: bool) -> None:
-        """Bring an event into the index; money, sends and batches are those of the own job."""
+    def _take(self, row: dict[str, Any], file: int, offset: int, account: Account) -> None:
+        """Bring an event into the index and into the account of its job."""
         event, place = row["event"], (file << _OFFSET_BITS) | offset
         if event == "reply" and row["fault"] is None:
             self._replies[int(row["hash"], 16)] = place
@@ -228,39 +251,7 @@ class Ledger:
             self._gave_up[int(row["hash"], 16)] = place
         elif event not in ("sent", "failed", "reply", "batch"):
             raise ValueError(f'unknown event "{event}"')
-        if not is_own:
-            return
-        if event == "sent":
-            self.n_sent = row["n"] + 1
-            send = _Open(row["worst_usd"] or 0.0, row["hash"], row.get("part"))
-            self._open[row["n"]] = send
-            self._open_usd += send.worst_usd
-            if send.part:
-                self.batches.setdefault(send.part, OpenBatch()).sends[send.hash] = row["n"]
-        elif event in ("reply", "failed"):
-            self._settle(row["n"], row["usd"] or 0.0)
-        if event == "reply" and row["fault"] is not None:
-            self.faults[row["hash"]] += 1
-        elif event in ("reply", "gave_up"):
-            self.faults.pop(row["hash"], None)
-        if event == "batch":
-            self._take_batch(row)
-
-    def _settle(self, n: int, usd: float) -> None:
-        self._paid_usd += usd
-        send = self._open.pop(n, None)
-        if send is None:
-            return
-        self._open_usd = self._open_usd - send.worst_usd if self._open else 0.0
-        if send.part and send.part in self.batches:
-            self.batches[send.part].sends.pop(send.hash, None)
-
-    def _take_batch(self, row: dict[str, Any]) -> None:
-        if row["stage"] == "merged":
-            self.batches.pop(row["part"], None)
-            return
-        batch = self.batches.setdefault(row["part"], OpenBatch())
-        batch.stage, batch.batch_id = row["stage"], row.get("batch_id", batch.batch_id)
+        account.take(row, offset)
 
     def _read(self, place: int) -> dict[str, Any]:
-        return read_line(self._readers[place >> _OFFSET_BITS], place & ((1 << _OFFSET_BITS) - 1))
+        return read_line(self._paths[place >> _OFFSET_BITS], place & ((1 << _OFFSET_BITS) - 1))

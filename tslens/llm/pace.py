@@ -5,6 +5,8 @@
    because calls that were sent before a decrease tell nothing new.
 3. A wait that the server asks for holds back all new sends until it is over.
 4. A call that failed waits a random time up to base * 2^tries (full jitter), and at least what was asked.
+5. What is lost (500, reset, silence) may be so ``2 * tries`` times; "busy" (429, 503) is no lost send, but after
+   ``10 * tries`` of those the end is the same. The rule holds for calls and for each step of a batch.
 
 Source: Chiu and Jain 1989 (increase and decrease); Brooker 2015, Exponential Backoff And Jitter.
 """
@@ -72,6 +74,28 @@ class Pace:
             if not place.done():
                 place.set_result(None)
                 free -= 1
+
+
+class Tries:
+    """Sends of one call, or of one step of a batch, that brought nothing."""
+
+    def __init__(self, tries: int) -> None:
+        self.n_lost = self.n_busy = 0
+        self._most_lost, self._most_busy = 2 * tries, 10 * tries
+
+    def count(self, *, is_busy: bool, asked_s: float) -> float:
+        """Count one; the seconds to wait before the next."""
+        self.n_busy += is_busy
+        self.n_lost += not is_busy
+        return backoff(self.n_lost + self.n_busy, asked_s)
+
+    @property
+    def are_spent(self) -> bool:
+        """Whether there is no next one."""
+        return self.n_lost >= self._most_lost or self.n_busy >= self._most_busy
+
+    def __str__(self) -> str:
+        return f"{self.n_lost + self.n_busy} tries"
 
 
 def backoff(n_failures: int, asked_s: float) -> float:

@@ -10,9 +10,9 @@ from tslens.errors import RunError
 from tslens.llm.calls import Call, CallFailure, Outcome, Reply
 from tslens.llm.connect import Failed, Server, stopped
 from tslens.llm.ledger import Ledger
-from tslens.llm.pace import Pace, backoff
+from tslens.llm.pace import Pace, Tries
 from tslens.llm.prices import Price
-from tslens.llm.settle import give_up, take_answer
+from tslens.llm.settle import Rejections, beyond_budget, give_up, take_answer
 from tslens.llm.wire import Answer, Dialect, read_answer
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _HALF, _FIFTH = 0.5, 0.8  # what is left of the limit after "too many requests",
 class Sender:
     """Sends calls, tries again, records each step. One for each run of a client; lives on one event loop.
 
-    ``tries``: answers of no use that a call may be given; twice as many sends may be lost on the road.
+    ``tries``: answers of no use that a call may be given; sends that bring nothing end by ``pace.Tries``.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Sender:
         self.dialect = dialect
         self.tries = tries
         self.n_out = 0
-        self._n_answers = 0
+        self._rejections = Rejections(ledger)
         self._n_rejected = 0
         self._last_answer = -1.0
         self._end: str | None = None
@@ -62,13 +62,12 @@ class Sender:
     async def ask(self, call: Call) -> Outcome:
         """The outcome of a call. Raises RunError where no call will pass."""
         started = time.monotonic()
-        n_lost = n_busy = 0
+        tries = Tries(self.tries)
         n_faults = self.ledger.faults[call.hash]
         while True:
-            result = await self._try(call, n_lost + n_faults + 1)
+            result = await self._try(call, tries.n_lost + n_faults + 1)
             if result is None:
-                spent = f"{self.ledger.spent_usd:.4f} of {self.budget_usd:g} USD are spent"
-                return CallFailure(call.key, "budget", f"its worst case does not fit: {spent}")
+                return beyond_budget(call, self.ledger, self.budget_usd)
             if isinstance(result, Reply | Answer):
                 await self._flush()
             if isinstance(result, Outcome):
@@ -81,14 +80,11 @@ class Sender:
                 continue
             if result.kind == "rejected":  # in words that are mended now
                 continue
-            if result.kind == "busy":
-                n_busy += 1
-            else:
-                n_lost += 1
-            self._check_hope(result, started, n_lost, n_busy)
-            if n_lost >= 2 * self.tries or n_busy >= 10 * self.tries:
+            wait_s = tries.count(is_busy=result.kind == "busy", asked_s=result.wait_s)
+            self._check_hope(result, started, tries)
+            if tries.are_spent:
                 return CallFailure(call.key, "unreachable", result.detail)
-            await asyncio.sleep(backoff(n_lost + n_busy, result.wait_s))
+            await asyncio.sleep(wait_s)
 
     async def _try(self, call: Call, n_try: int) -> Outcome | Answer | Failed | None:
         """One send: an outcome, an answer of no use, a failure, or None where the budget is spent."""
@@ -125,13 +121,12 @@ class Sender:
         self, call: Call, n: int, body: dict[str, Any], result: Answer | Failed, entered: float
     ) -> Outcome | Answer | Failed:
         if isinstance(result, Answer):
-            self._n_answers += 1
+            self._rejections.answered()
             self._last_answer = time.monotonic()
             self.pace.speed_up()
-            reply = take_answer(self.ledger, n, call, result, price=self.price, redact=self.server.redact)
-            return reply or result
-        usd = 0.0 if result.is_free or self.price is None else self.price.worst(call)
-        self.ledger.failed(n, call.hash, detail=result.detail, usd=usd)
+            redact = self.server.redact
+            return take_answer(self.ledger, n, call.record, result, price=self.price, redact=redact) or result
+        self.ledger.failed(n, call.hash, detail=result.detail, is_free=result.is_free)
         if result.kind == "fatal":
             raise self._stop(result.detail)
         if result.kind == "rejected":
@@ -152,16 +147,16 @@ class Sender:
         if self.dialect.adapt(body, result.detail):
             return result
         self._n_rejected += 1
-        if self._n_answers == 0 and self._n_rejected >= MOST_REJECTED:
+        if self._rejections.n_answers == 0 and self._n_rejected >= MOST_REJECTED:
             raise self._stop(f"it rejected the first {MOST_REJECTED} requests: {result.detail}")
-        return give_up(self.ledger, call, CallFailure(call.key, "rejected", result.detail))
+        return self._rejections.add(call, CallFailure(call.key, "rejected", result.detail))
 
-    def _check_hope(self, result: Failed, started: float, n_lost: int, n_busy: int) -> None:
+    def _check_hope(self, result: Failed, started: float, tries: Tries) -> None:
         """Raise RunError where nothing gets through: out of tries, and no other call was answered meanwhile."""
-        if result.kind == "refused_connection" and self._n_answers == 0 and n_lost >= 3:
+        if result.kind == "refused_connection" and self._rejections.n_answers == 0 and tries.n_lost >= 3:
             raise self._stop(f"no connection ({result.detail})")
-        if (n_lost >= 2 * self.tries or n_busy >= 10 * self.tries) and self._last_answer < started:
-            raise self._stop(f"no answer after {n_lost + n_busy} tries, the last: {result.detail}")
+        if tries.are_spent and self._last_answer < started:
+            raise self._stop(f"no answer after {tries}, the last: {result.detail}")
 
     async def _flush(self) -> None:
         """Flush to disk what is recorded so far. Answers that come together share one flush, beside the loop."""
@@ -177,7 +172,7 @@ class Sender:
         """Whether the worst case fits the budget beside all that is out; waits while that may still change."""
         if self.budget_usd is None or self.price is None:
             return True
-        while self.ledger.spent_usd + self.price.worst(call) > self.budget_usd:
+        while self.ledger.known_usd + self.price.worst(call) > self.budget_usd:
             if self.n_out == 0:
                 return False
             async with self._settled:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from tslens.llm.wire import Answer
 def take_answer(
     ledger: Ledger,
     n: int,
-    call: Call,
+    asked: Mapping[str, Any],
     answer: Answer,
     *,
     price: Price | None,
@@ -23,19 +24,19 @@ def take_answer(
 ) -> Reply | None:
     """Record an answer, which is paid for in any case; the reply, None if it is of no use.
 
-    A server that names no usage is taken to have used the worst case. The key, where a server echoes it, is recorded
-    nowhere.
+    ``asked``: the record of the call. A server that names no usage is taken to have used the worst case. The key, where
+    a server echoes it, is recorded nowhere, unless it is so short that it may be a word.
     """
     answer = _without_key(answer, redact)
     tokens = answer.tokens
     usd = None
     if price is not None:
-        usd = price.of(*tokens) if tokens else price.worst(call)
-    ledger.reply(n, call, answer, usd=usd)
+        usd = price.of(*tokens) if tokens else ledger.worst_usd(n)
+    ledger.reply(n, asked, answer, usd=usd)
     if answer.fault is not None:
         return None
     return Reply(
-        key=call.key,
+        key=asked["key"],
         text=answer.text,
         model=answer.model,
         fingerprint=answer.fingerprint,
@@ -52,6 +53,38 @@ def give_up(ledger: Ledger, call: Call, failure: CallFailure) -> CallFailure:
     if failure.reason in FINAL:
         ledger.gave_up(call, failure)
     return failure
+
+
+class Rejections:
+    """Calls that the server called wrong. They are given up for good only once it has answered some call of this run.
+
+    A server that answers none may be the one that is wrong: after it is mended, the next run asks them again.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._held: list[tuple[Call, CallFailure]] = []
+        self.n_answers = 0  # of use or not: the server takes requests
+
+    def answered(self) -> None:
+        """The server answered a call."""
+        self.n_answers += 1
+        for call, failure in self._held:
+            give_up(self._ledger, call, failure)
+        self._held.clear()
+
+    def add(self, call: Call, failure: CallFailure) -> CallFailure:
+        """A call was rejected."""
+        if self.n_answers:
+            return give_up(self._ledger, call, failure)
+        self._held.append((call, failure))
+        return failure
+
+
+def beyond_budget(call: Call, ledger: Ledger, budget_usd: float | None) -> CallFailure:
+    """The failure of a call whose worst case does not fit."""
+    spent = f"{ledger.known_usd:.4f} of {budget_usd or 0.0:g} USD are spent"
+    return CallFailure(call.key, "budget", f"its worst case does not fit: {spent}")
 
 
 def for_another(outcome: Reply | CallFailure, call: Call) -> Reply | CallFailure:

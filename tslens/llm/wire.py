@@ -19,6 +19,7 @@ Limit = Literal["max_tokens", "max_completion_tokens"]
 
 _TYPES = {"schema": "json_schema", "object": "json_object"}
 _UNKNOWN = re.compile(r"unsupported|not supported|unknown|unrecognized|unexpected|extra|not permitted", re.I)
+_UNHOLDABLE = re.compile("[\x00\ud800-\udfff]")  # a lone half of a pair: no file in UTF-8 holds it
 _ASK = "Answer with one JSON object and nothing else. It must fit this JSON schema:\n"
 
 
@@ -94,7 +95,7 @@ class Answer:
     """What a server answered, read but not yet accepted.
 
     ``fault``: why it is no answer to its call, None if it is one; ``detail`` says more. ``usage``: as the server gave
-    it; without one the tokens are None.
+    it; without one the tokens are None. ``is_unseen``: its call was not at hand, so it is judged when it is found.
     """
 
     id: str
@@ -105,6 +106,7 @@ class Answer:
     usage: Mapping[str, Any] | None
     fault: Reason | None
     detail: str
+    is_unseen: bool = False
 
     @property
     def tokens(self) -> tuple[int, int] | None:
@@ -116,33 +118,44 @@ class Answer:
         return n_in, n_out
 
 
-def read_answer(call: Call, body: Any) -> Answer | None:
-    """Read the body of a chat completion; None if it is none (cut on the way, another page)."""
+def read_answer(call: Call | None, body: Any) -> Answer | None:
+    """Read the body of a chat completion; None if it is none (cut on the way, another page).
+
+    ``call``: None if it is not at hand (a batch of an earlier run): read as plain text, and judged when it is found.
+    """
     try:
         choice = body["choices"][0]
         message = choice["message"]
         text, refusal = message.get("content"), message.get("refusal")
         finish_reason = str(choice.get("finish_reason") or "stop")
-        head = (str(body.get("id", "")), text or "", str(body.get("model", "")))
+        name = str(body.get("id", ""))
+        model, fingerprint = str(body.get("model", "")), body.get("system_fingerprint")
         usage = body.get("usage")
     except (KeyError, IndexError, TypeError, AttributeError):
         return None
     if not isinstance(text, str | None) or not isinstance(usage, dict | None):
         return None
-    fault, detail = _find_fault(call, text, refusal, finish_reason)
-    if call.answer is not None and fault is None:
-        head = (head[0], bare_json(head[1]), head[2])
-    return Answer(*head, body.get("system_fingerprint"), finish_reason, usage, fault, detail)
+    kept, fault, detail = judge(call, text, refusal, finish_reason)
+    return Answer(name, kept, model, fingerprint, finish_reason, usage, fault, detail, is_unseen=call is None)
 
 
-def _find_fault(call: Call, text: str | None, refusal: Any, finish_reason: str) -> tuple[Reason | None, str]:
+def judge(
+    call: Call | None, text: str | None, refusal: Any, finish_reason: str
+) -> tuple[str, Reason | None, str]:
+    """The text of an answer as its call wants it, why it is of no use (None: it is), and what was seen."""
+    text = text or ""
+    form = call.answer if call is not None else None
     if refusal:
-        return "refusal", str(refusal)[:500]
+        return text, "refusal", str(refusal)[:500]
     if finish_reason == "content_filter":
-        return "filtered", "the server's filter held the answer back"
-    if finish_reason == "length" and (call.answer is not None or not text):
-        return "cut", f"the answer was cut at {call.max_tokens} tokens"
-    if not text:
-        return "schema", "the answer is empty"
-    wrong = misfit(call.answer, bare_json(text)) if call.answer is not None else None
-    return ("schema", wrong) if wrong else (None, "")
+        return text, "filtered", "the server's filter held the answer back"
+    if finish_reason == "length" and (form is not None or not text.strip()):
+        return text, "cut", "the answer was cut at the limit of tokens"
+    if not text.strip():
+        return text, "schema", "the answer is empty"
+    if _UNHOLDABLE.search(text):
+        return text, "schema", "the answer holds characters that no text holds"
+    if form is None:
+        return text, None, ""
+    wrong = misfit(form, bare_json(text))
+    return (text, "schema", wrong) if wrong else (bare_json(text), None, "")

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,10 +18,12 @@ from typing import Literal
 from tslens.corpus.check_features import has_feature, has_word
 from tslens.corpus.instructions.form import Instruction, Kind
 from tslens.corpus.instructions.telling import SummaryCheck, compare_tellings, read_telling
-from tslens.corpus.spelling import add_ed, add_ing, add_s, add_third, compare
+from tslens.corpus.spelling import add_ed, add_ing, add_s, add_third
 from tslens.corpus.vocabulary import analyses
 from tslens.corpus.words import find_units
 from tslens.types import Labels
+
+_PARTS = re.compile(r"(.*[\W_])?([^\W_]*)", re.DOTALL)  # of "ice cream": "ice " and "cream"
 
 Answer = Literal["followed", "not followed", "cannot tell"]
 
@@ -127,18 +130,21 @@ def _answer(is_followed: bool | None) -> Answer:
 
 def _uses(word: str, tag: str, text: str, forms: set[str], labels: Labels | None) -> bool:
     small = word.lower()
+    head, last = _PARTS.fullmatch(small).groups()  # type: ignore[union-attr]  # it matches every text
+    if head:  # "ice cream", "t-shirt"
+        return any(
+            check_sentence(head + form, text.lower()).answer == "followed" for form in _regular_forms(last)
+        )
     if tag and (labels is not None or analyses(small)):
         return has_word(small, tag, text if labels is None else labels)
-    if any(not letter.isalnum() for letter in small):  # "ice cream", "well-known"
-        return check_sentence(small, text.lower()).answer == "followed"
     if labels is not None and small in labels.lemma:
         return True
-    return bool(forms & _forms(small)) or any(
-        small == lemma for form in forms for lemma, _, _ in analyses(form)
-    )
+    if analyses(small):
+        return any(small == lemma for form in forms for lemma, _, _ in analyses(form))
+    return bool(forms & _regular_forms(small))
 
 
 @cache
-def _forms(word: str) -> frozenset[str]:
-    """The word and its regular forms, as verb, noun and adjective."""
-    return frozenset((word, add_s(word), add_third(word), add_ed(word), add_ing(word), *compare(word)))
+def _regular_forms(word: str) -> frozenset[str]:
+    """The word and its regular forms as noun and verb, for words that the vocabulary does not have."""
+    return frozenset((word, add_s(word), add_third(word), add_ed(word), add_ing(word)) if word else (word,))

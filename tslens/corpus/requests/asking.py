@@ -27,11 +27,13 @@ _WORDS_OF_SUMMARY = range(4, 61)
 @dataclass(frozen=True, slots=True)
 class Asking:
     """How a model is asked. ``model``: as the server knows it. ``max_tokens``: of a reply. ``template``: of requests
-    for stories, None for the wording of TinyStories. ``seed``: of the plans, and handed to the server.
+    for stories, None for the wording of TinyStories. ``seed``: of the plans, and handed to the server. ``server``: who
+    is asked (``llm.connect.server_name``), "" is OpenAI itself.
     """
 
     model: str
     seed: int
+    server: str = ""
     temperature: float = 1.0
     max_tokens: int = 1000
     template: str | None = None
@@ -61,6 +63,7 @@ def story_call(plan: StoryPlan, asking: Asking) -> Call:
         max_tokens=asking.max_tokens,
         seed=asking.seed,
         sample=plan.index,
+        server=asking.server,
     )
 
 
@@ -78,7 +81,13 @@ def summary_call(index: int, story: Story, asking: Asking) -> Call:
         temperature=asking.temperature,
         max_tokens=asking.max_tokens,
         seed=asking.seed,
+        server=asking.server,
     )
+
+
+def needs_summary(story: Story) -> bool:
+    """Whether a story has no summary yet."""
+    return not isinstance(story.extra.get("summary"), str)
 
 
 def read_story_replies(
@@ -117,11 +126,16 @@ def read_summary_replies(
 ) -> Iterator[tuple[Story, Unanswered | None]]:
     """Each story with the summary that was asked for in ``extra["summary"]``, or as it was and why.
 
+    A summary that the story has already is kept: it was not asked for (``needs_summary``).
+
     ``extra["summary_reply"]`` has model, usage and ``marked``: "cut" by the limit of tokens, "length" where it has not
     4 to 60 words.
     """
     unkept = {failure.key: failure for failure in failures}
     for index, story in enumerate(stories):
+        if not needs_summary(story):
+            yield story, None
+            continue
         found = _outcome(summary_call(index, story, asking), ledger, unkept)
         if isinstance(found, CallFailure):
             yield story, Unanswered(index, found.reason, found.detail, {"summary": True})
@@ -137,8 +151,6 @@ def _outcome(call: Call, ledger: Ledger, unkept: dict[str, CallFailure]) -> Repl
     found = ledger.find(call) or unkept.get(call.key)
     if found is None:
         return CallFailure(call.key, "unreachable", "it was not asked")
-    if isinstance(found, Reply) and not found.text.strip():
-        return CallFailure(call.key, "schema", "the reply was empty")
     return found
 
 

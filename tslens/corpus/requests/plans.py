@@ -6,6 +6,7 @@ alike often, never both endings. A plan depends on (seed, index) alone.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ from tslens.labels import FEATURES
 
 MOST_FEATURES = 3
 _ENDINGS = ("bad_ending", "happy_ending")
-_SLOTS = ("{verb}", "{noun}", "{adjective}")
+_SLOTS = ("{verb}", "{noun}", "{adjective}", "{features}")
+_SLOT = re.compile(r"\{\w+\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,23 +50,25 @@ def draw_plan(index: int, *, seed: int) -> StoryPlan:
 
 
 def story_prompt(plan: StoryPlan, template: str | None = None) -> str:
-    """The request for a story. ``template``: with {verb}, {noun}, {adjective} and, if wanted, {features}.
-
-    Without one, the wording of TinyStories. Raises UsageError for a template that lacks a word.
-    """
+    """The request for a story, in the wording of TinyStories or by a template that ``check_template`` passes."""
     text = wording()["story"] if template is None else template
-    for slot in _SLOTS:
-        if slot not in text:
-            raise UsageError(
-                f"The template does not ask for a word: {slot} is not in it.",
-                f"Write {', '.join(_SLOTS)} where the words belong, and {{features}} for the features.",
-            )
     phrases = ", ".join(FEATURES[name] for name in plan.features)
     features = wording()["features"].replace("{phrases}", phrases) if phrases else ""
-    words = dict(zip(_SLOTS, (plan.verb, plan.noun, plan.adjective), strict=True))
-    for slot, value in {**words, "{features}": features}.items():
-        text = text.replace(slot, value)
-    return text
+    values = dict(zip(_SLOTS, (plan.verb, plan.noun, plan.adjective, features), strict=True))
+    return _SLOT.sub(lambda found: values.get(found[0], found[0]), text)
+
+
+def check_template(template: str) -> None:
+    """Raise UsageError for a template that lacks {verb}, {noun}, {adjective} or {features}, or has other slots."""
+    slots = set(_SLOT.findall(template))
+    lacking, unknown = [slot for slot in _SLOTS if slot not in slots], sorted(slots - set(_SLOTS))
+    if lacking or unknown:
+        what = f"lacks {', '.join(lacking)}" if lacking else f"has {', '.join(unknown)}, which nothing fills"
+        raise UsageError(
+            f"The template {what}.",
+            "Write {verb}, {noun} and {adjective} where the words belong, and {features} where the sentence about "
+            "features belongs.",
+        )
 
 
 @cache
