@@ -57,6 +57,10 @@ def open_client(terms: Terms, out: Path, *, read_only: bool = False) -> Iterator
     if terms.poll is not None and not terms.batch:
         raise UsageError("--poll is for batches.", "Add --batch, or leave --poll out.")
     with Ledger(terms.ledger, job_name(out), read_only=read_only) as ledger:
+        if price is None and not read_only:
+            say(
+                f"warning: the price of {terms.model} is not known, so what is spent is not; --price IN,OUT tells it."
+            )
         yield Client(
             ledger,
             price=price,
@@ -91,7 +95,9 @@ def answer_all(
         try:
             return [outcome for outcome in answered if isinstance(outcome, CallFailure)]
         except KeyboardInterrupt:
-            say("Stopped: the replies so far are kept, and the same command goes on from here.")
+            say(
+                "Stopped: the replies so far are kept (not those under way), and the same command goes on from here."
+            )
             raise typer.Exit(3) from None
 
 
@@ -120,7 +126,13 @@ def show_estimate(calls: Iterable[Call], first: Call, terms: Terms, out: Path, *
         return
     show(f"The first of {found.n_calls} calls to {terms.model} would say:\n\n{first.messages[-1][1]}\n")
     show_table(["<counted>", "<value>"], [[name.replace("_", " "), _shown(v)] for name, v in facts.items()])
-    show("Nothing was sent. Each call is counted once; tries that fail come on top, within --budget.")
+    show("Nothing was sent. Each call is counted once; what has to be asked again comes on top.")
+    if (
+        terms.budget is not None
+        and found.worst_usd is not None
+        and (spent or 0) + found.worst_usd > terms.budget
+    ):
+        show(f"A budget of {terms.budget:g} USD may end before the last call: the worst case is above it.")
 
 
 def usd(value: float | None) -> str:

@@ -39,7 +39,8 @@ def author(
     tokenizer: Annotated[
         Path | None,
         typer.Option(
-            "--tokenizer", help="With --corrupt KIND:one: twins have as many of its tokens as the story."
+            "--tokenizer",
+            help="With --corrupt at strength one: twins have as many of its tokens as the story.",
         ),
     ] = None,
     out: Annotated[

@@ -201,7 +201,7 @@ def profile(source: str, n_asked: int, seed: int) -> dict[str, Any]:
     others = stories_numbered(source, sorted({found.story for found in near.values()}))
     shown = [
         {
-            "what": f"story {report.numbers[i] + 1}",
+            "what": f"story {report.numbers[i]}",
             "prompt": "",
             "text": texts[report.numbers[i]],
             "number": found.story,

@@ -49,7 +49,7 @@ def show_diversity(facts: Mapping[str, Any]) -> None:
 
 def show_pair(row: Mapping[str, Any]) -> None:
     """A text and its nearest story, the words they share in brackets."""
-    show(f"\n{row['what']}: R_2p {row['score']:.2f} with story {row['number'] + 1}. [Shared word pairs]")
+    show(f"\n{row['what']}: R_2p {row['score']:.2f} with story {row['number']}. [Shared word pairs]")
     show(f"  {_shortened(mark_shared(row['text'], row['story']))}")
     show(f"  nearest story: {_shortened(mark_shared(row['story'], row['text']))}")
 

@@ -127,11 +127,11 @@ def instruct(
         if number < wanted
     ]
     if missing:
-        has_summaries = sorter.counts["summary"] > 0
-        hint = (
-            "" if has_summaries or hold_out else " or, without summaries, hold out --hold-out words+features"
-        )
-        say(f"only {' and '.join(missing)} could be made; give more stories{hint}")
+        say(f"only {' and '.join(missing)} could be made; give more stories")
+        if n_prompts and not sorter.counts["summary"] and hold_out is None:
+            say(
+                "Prompts ask for words and summary, and no story has a summary: add --hold-out words+features"
+            )
         raise typer.Exit(3)
 
 

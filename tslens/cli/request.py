@@ -58,8 +58,9 @@ def request(
     """Ask a large model for stories as TinyStories were asked for: a verb, a noun, an adjective, a few features.
 
     The key is read from $OPENAI_API_KEY. Every reply is kept at once (--ledger): stopped or killed, the same command
-    goes on, and nothing is paid twice. Each line holds the story, what it was asked for, model, usage, and "gates":
-    what the story lacks of it. Nothing is dropped. What did not come stands in OUT.failures.jsonl (exit code 3).
+    goes on, and no reply that is kept is paid again. Each line holds the story, what it was asked for, model, usage,
+    and "gates": what the story lacks of it. Nothing is dropped. What did not come stands in OUT.failures.jsonl (exit
+    code 3).
 
     Example: tslens data request --stories 1000 --model gpt-4o-mini --budget 2 --out stories.jsonl
 
@@ -192,7 +193,10 @@ def _request_summaries(
 
     first = next(calls(), None)
     if first is None:
-        raise DataError(f"All stories of {source} have a summary.", "Leave the field out to ask for another.")
+        raise DataError(
+            f"All stories of {source} have a summary.",
+            'To ask for others, take the field "summary" out of the file.',
+        )
     if dry_run:
         show_estimate(calls(), first, terms, out, as_json=as_json)
         return
@@ -239,13 +243,16 @@ def _report(
             read_jsonl(missing, _UNANSWERED)
             missing.unlink()
     reasons = dict(Counter(row.reason for row in unanswered))
+    named = ", ".join(f"{reason} {n}" for reason, n in reasons.items())
     again = "The same command asks again" + (
         ", with --retry-failed also for what the model or the server refused."
         if FINAL & set(reasons)
         else "."
     )
+    if "budget" in reasons:
+        again = "Go on with a higher --budget."
     if not n_written:
-        raise RunError(f"No reply came: {reasons}. {unanswered[0].detail}", f"Details: {missing}. {again}")
+        raise RunError(f"No reply came ({named}): {unanswered[0].detail}", f"Details: {missing}. {again}")
     spent = client.ledger.spent_usd
     facts = {
         "asked": n_asked,
@@ -257,15 +264,16 @@ def _report(
     if as_json:
         show_json({"schema": SCHEMA, "out": str(out), **facts, "reasons": reasons, "marked": dict(marks)})
     else:
+        names = {"spent_usd": "spent at most, USD"}
         rows_shown = [
-            [name.replace("_", " "), "unknown" if value is None else f"{value:,}"]
+            [names.get(name, name.replace("_", " ")), "unknown" if value is None else f"{value:,}"]
             for name, value in facts.items()
         ]
         rows_shown += [[f"marked: {name.replace('_', ' ')}", str(n)] for name, n in sorted(marks.items())]
         show_table(["<counted>", "number"], rows_shown)
         show(f"wrote {out}")
     if unanswered:
-        say(f"warning: {len(unanswered)} of {n_asked} did not come {reasons}; see {missing}. {again}")
+        say(f"warning: {len(unanswered)} of {n_asked} did not come ({named}); see {missing}. {again}")
         raise typer.Exit(3)
 
 

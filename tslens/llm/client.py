@@ -80,7 +80,7 @@ class Client:
         if budget_usd is not None and ledger.spent_usd is None:
             raise UsageError(
                 f"A budget cannot hold: {ledger.n_unpriced} calls of job {ledger.job} were sent without a known price.",
-                "Go on without a budget, or under the name of another job: what is answered stays free.",
+                "Go on without a budget, or write to another file: what is answered stays free.",
             )
         for name, value in (("concurrency", concurrency), ("timeout", timeout_s), ("tries", tries)):
             if not 0 < value < 1e9:

@@ -25,7 +25,9 @@ _MEANINGS = {
     "looser, stricter": "the same with all shares moved by 0.1",
 }
 _MEANINGS_COMPARED = {
+    "R_2p": _MEANINGS["R_2p"],
     "R_2": _MEANINGS["R_2"],
+    "more diverse": "whether a higher or a lower figure speaks for more diversity",
     "distinct-k": "different runs of k words of the corpus over all its runs of k words",
     "2-grams that no other story has": "share of a story's different pairs of words that are its alone",
 }
@@ -41,7 +43,8 @@ _LIMITS = {
         "tslens data diversity A B",
     ),
     "comparison": (
-        "Why one is more diverse: longer stories, more of them on one topic, or another hand all show here.",
+        "Why one is more diverse: longer stories share more (see the row of words), and more of them on one topic, or "
+        "another hand, show as well.",
         "Ideas that are told in other words: all measures compare words.",
         "Which of several measures to believe: p is not corrected for their number.",
     ),
@@ -208,14 +211,15 @@ def _pairs(shown: Sequence[Mapping[str, Any]]) -> str:
         f'<h3>{escape(row["what"].replace("_", " "))}: R_2p {number(row["score"])}</h3>\n<div class="pair">\n'
         f'<div><p class="legend">{"its completion" if row["prompt"] else "the story"}</p>'
         f'<p class="text">{_prompt(row["prompt"])}{mark_shared(row["text"], row["story"])}</p></div>\n'
-        f'<div><p class="legend">the nearest story, number {row["number"] + 1}</p>'
+        f'<div><p class="legend">the nearest story, number {row["number"]}</p>'
         f'<p class="text">{mark_shared(row["story"], row["text"])}</p></div>\n</div>\n'
         for row in shown
     )
+    prompts = " The prompt is grey and not compared." if any(row["prompt"] for row in shown) else ""
     return (
         '<section id="nearest">\n<h2>The closest to another story</h2>\n'
-        '<p class="hint">Marked: the pairs of neighbouring words that both have. The prompt is grey and not compared.'
-        f"</p>\n{pairs}</section>\n"
+        '<p class="hint">Marked: the pairs of neighbouring words that both have. Stories are numbered from 0.'
+        f"{prompts}</p>\n{pairs}</section>\n"
     )
 
 
