@@ -51,7 +51,7 @@ def labels(stories):
 def test_first_hundred_stories_keep_their_bytes():
     """Made by this test itself: when words or sentences change on purpose, take the digest from its failure."""
     text = "\n\n".join(repr((story.text, story.extra)) for story in author.write_stories(100, seed=0))
-    assert hashlib.blake2b(text.encode(), digest_size=16).hexdigest() == "086334abb81ff87db72df00d5a50eb6d"
+    assert hashlib.blake2b(text.encode(), digest_size=16).hexdigest() == "a3ef7cd480878631e75672185b5fe5e2"
 
 
 def test_story_depends_on_seed_and_index_alone():
@@ -269,7 +269,7 @@ def test_summaries_are_one_line_about_the_hero(stories):
     for story in stories:
         summary = story.extra["summary"]
         assert re.fullmatch(r"[A-Z][^\n@_{}<>\[\]/*^~|]+\.", summary), summary
-        assert 6 <= len(summary.split()) <= 25, summary
+        assert 6 <= len(summary.split()) <= 30, summary
         assert not re.search(r"  | [.,]|[.,]{2}|\b[Aa] [aeio]", summary), summary
         assert summary.split()[0] in story.text
 
@@ -281,14 +281,54 @@ def test_summaries_are_followed_by_gold_labels(stories, labels):
         assert len(about.pos) == len(find_units(story.extra["summary"]))
         assert about.made_by == "author"
         n_followed += check_summary(story.extra["summary"], about, story.text, known).is_followed
-    assert n_followed >= 0.99 * len(stories)
+    assert n_followed >= 0.98 * len(stories)
+
+
+def fragments_of(plot):
+    """Fragments of a plot's summaries, as words in small letters; those with slots are left out."""
+    table = load_grammar().summaries[plot]
+    lines = (line for name, lines in table.items() if name not in ("good", "bad") for line in lines)
+    return [plain_text(line).lower() for line in lines if "{" not in line]
+
+
+def test_what_a_summary_adds_stands_in_one_sentence_of_its_story(stories, labels):
+    """Read again by words alone: every noun, verb, adjective and adverb of a fragment, in a sentence after the opening.
+
+    Nothing of it is said by somebody.
+    """
+    fragments = {fragment for plot in load_grammar().plots for fragment in fragments_of(plot)}
+    n_read = 0
+    for story, known in zip(stories, labels, strict=True):
+        summary, about = story.extra["summary"], Labels.from_json(story.extra["summary_labels"])
+        second = re.sub(r".*?\. (He|She|They) ", "", summary)
+        told = max((f for f in fragments if re.match(rf"{re.escape(f)}[ ,]", second)), key=len, default="")
+        if not told:
+            continue
+        n_read += 1
+        start = len(summary) - len(second)
+        wanted = {
+            about.lemma[unit]
+            for unit, (first, _) in enumerate(find_units(summary))
+            if start <= first < start + len(told) and about.pos[unit] in ("NOUN", "VERB", "ADJ", "ADV")
+        }
+        units = find_units(story.text)
+        sentences = []
+        for sentence in find_sentences(story.text):
+            inside = [unit for unit, (first, _) in enumerate(units) if sentence.start <= first < sentence.end]
+            if known.story_part[inside[0]] != "opening":
+                sentences.append({known.lemma[unit] for unit in inside if known.quote[unit] < 0})
+        assert any(wanted <= words for words in sentences), (summary, story.text)
+    assert n_read > 0.5 * len(stories)
 
 
 def test_summaries_of_good_and_bad_ends_differ():
     for plot in load_grammar().plots:
         good, bad = (list_lines(plot, is_bad=is_bad) for is_bad in (False, True))
         assert not {line.text for line in good} & {line.text for line in bad}
-        assert all(line.text.startswith("{hero}_s") and line.verbs for line in (*good, *bad))
+        for lines in (good, bad):
+            assert all(line.text.startswith("{hero}_s") for line in lines)
+            assert all(line.told and line.verbs for line in lines[:-1])
+            assert not lines[-1].told
 
 
 # Assets -----------------------------------------------------------------------------------------------------
@@ -329,7 +369,7 @@ def test_every_line_of_a_summary_is_well_marked(plot):
                 plan = plan_of(plot, dice.one_of(("child", "animal")), dice)
                 told = Teller(plan, dice, (), is_full=False).tell(line.text)
                 marked = read_marks([("opening", told)])
-                assert 6 <= len(marked.text.split()) <= 25, marked.text
+                assert 6 <= len(marked.text.split()) <= 30, marked.text
                 assert label_story(marked).protagonist == 0
 
 

@@ -104,7 +104,7 @@ def test_features():
 
 # Summaries --------------------------------------------------------------------------------------------------
 
-SUMMARY = "Lily@hero_s lost_v her ball@thing_o / and found_v it@thing_o under a tree."
+SUMMARY = "Lily@hero_s lost_v her ball@thing_o / and found_v it@thing_o."
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_author_stories_follow_their_own_instruction(written):
         shares = found.shares
         assert all(shares[kind] == 1 for kind in instruction.kinds if kind != "summary"), story.text
         n_followed += found.is_followed
-    assert n_followed >= 0.99 * len(written)
+    assert n_followed >= 0.97 * len(written)
 
 
 def test_another_instruction_is_followed_by_chance_at_most(written):
@@ -231,3 +231,21 @@ def test_the_annotator_sees_most_summaries_told(written, parser):
         before = summary, read
     assert n_own >= 0.8 * 60
     assert n_other <= 3
+
+
+@pytest.mark.parametrize(
+    ("word", "text", "answer"),
+    [
+        ("moth", "His mother sang.", "not followed"),
+        ("corn", "She sat in the corner.", "not followed"),
+        ("new", "The news was good.", "not followed"),
+        ("moth", "Two moths flew.", "followed"),
+        ("ice cream", "Tom liked ice cream.", "followed"),
+        ("teddy bear", "Teddy bears ran.", "followed"),
+        ("t-shirt", "Red t-shirts hung there.", "followed"),
+        ("zorb", "The zorbs zorbed.", "followed"),
+        ("zorb", "The zorber sang.", "not followed"),
+    ],
+)
+def test_words_that_look_alike(word, text, answer):
+    assert answers(check_words([word], text)) == [answer]

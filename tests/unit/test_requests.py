@@ -129,7 +129,9 @@ def test_equal_prompts_of_two_plans_are_two_calls():
     one, other = (StoryPlan(index, "swim", "frog", "sad", ()) for index in (0, 1))
     assert story_call(one, ASKING).hash != story_call(other, ASKING).hash
     assert story_call(one, ASKING).hash == story_call(one, Asking("some-model", seed=3)).hash
-    assert story_call(one, ASKING).hash != story_call(one, Asking("some-model", seed=3, server="http://x")).hash
+    assert (
+        story_call(one, ASKING).hash != story_call(one, Asking("some-model", seed=3, server="http://x")).hash
+    )
 
 
 def test_summaries_join_their_stories_and_none_is_dropped():
