@@ -13,6 +13,7 @@ _TITLES = frozenset("mr mrs miss".split())
 _LINKING = BE | frozenset(
     "look looks looked feel feels felt seem seemed become became get got grow grew sound sounded stay stayed".split()
 )
+_LINKING_FORMS = frozenset(entry.strip("'") for entry in _LINKING)
 _BEFORE_NAMES = frozenset("friend neighbor cousin teacher".split())
 _PLACES = frozenset("up out back down home away here there".split())
 
@@ -53,7 +54,7 @@ def _is_predicate(words: Sequence[str], units: Sequence[Unit]) -> bool:
     followers = [*between, ""][1:]
     if verb in MAKING and "o" in units[1].roles and words[1].lower() in THEM:
         return len(between) == 1
-    if verb.rpartition("'")[2] not in {entry.strip("'") for entry in _LINKING}:
+    if verb.rpartition("'")[2] not in _LINKING_FORMS:
         return False
     for word, after in zip(between, followers, strict=True):
         tags = {pos for _, pos, _ in analyses(word)}
