@@ -9,17 +9,47 @@ from typing import Any, Literal
 
 from tslens.errors import UsageError
 
+Precision = Literal["auto", "float32", "bfloat16", "float64"]
+
+_ADAMW: dict[str, Any] = {
+    "optimizer": "adamw",
+    "learning_rate": 1e-3,
+    "vector_learning_rate": 1e-3,
+    "weight_decay": 0.1,
+    "beta1": 0.9,
+    "beta2": 0.95,
+    "batch_tokens": 2048,
+    "growth": 1,
+}
+RECIPES: dict[str, dict[str, Any]] = {
+    "muon": {},
+    "adamw": _ADAMW,
+    "paper": {
+        **_ADAMW,
+        "learning_rate": 5e-4,
+        "vector_learning_rate": 5e-4,
+        "warmup": 0.0,
+        "decay": "constant",
+    },
+}
+"""What each recipe changes in the settings. ``paper``: the rate, decay and betas that the 33M model's card names
+(Eldan and Li 2023), constant; ``adamw``: the same with a rate that rises and falls."""
+
 
 @dataclass(frozen=True)
 class TrainConfig:
     """What decides the weights of a run, apart from the data.
 
     ``model``: name, see ``ModelSpec``. ``budget``, ``amount``: what ends the run, and when: optimizer steps,
-    training tokens or minutes of training. ``seed``: of weights and data order. ``batch_tokens``: padded tokens a
-    step. ``matrix_learning_rate``, ``momentum``, ``weight_decay``: Muon's, for the matrices of the blocks.
-    ``learning_rate``, ``beta1``, ``beta2``: AdamW's, for embeddings, norms and biases. ``warmup``: share of the
-    budget in which both rates rise from zero to their peaks; then they fall along a line to zero. ``clip``: largest
-    norm of the gradient.
+    training tokens or minutes of training. ``seed``: of weights and data order. ``recipe``: name in ``RECIPES`` that
+    gave the settings. ``optimizer``: ``muon`` (Muon for the matrices of the blocks, Adam for the rest) or ``adamw``.
+    ``batch_tokens``: padded tokens of a micro-batch. ``growth``: micro-batches of a step at the end of the run; it
+    begins with one. ``matrix_learning_rate``, ``momentum``: Muon's. ``learning_rate``: Adam's, of the embedding
+    (``adamw``: of the matrices too); ``vector_learning_rate``: of positions, norms and biases; ``beta1``, ``beta2``.
+    ``weight_decay``: of the matrices of the blocks. ``warmup``: share of the budget in which rates rise from zero
+    to their peaks. ``decay``: then they fall along a line to zero, or stay (``constant``). ``clip``: largest norm of
+    the gradient. ``precision``: of products; weights, sums and optimizer are float32 (``float64``: everything, for
+    tests); ``auto``: bfloat16 where the device has products of it. ``compile``: by ``torch.compile``.
     """
 
     model: str
@@ -27,32 +57,31 @@ class TrainConfig:
     amount: float
     seed: int
     vocab_size: int = 4096
-    batch_tokens: int = 2048
+    recipe: str = "muon"
+    optimizer: Literal["muon", "adamw"] = "muon"
+    batch_tokens: int = 1024
+    growth: int = 4
     matrix_learning_rate: float = 0.012
-    momentum: float = 0.95
+    momentum: float = 0.9
     weight_decay: float = 0.01
-    learning_rate: float = 6e-3
+    learning_rate: float = 1e-2
+    vector_learning_rate: float = 2e-3
     warmup: float = 0.02
-    beta1: float = 0.9
-    beta2: float = 0.95
+    decay: Literal["linear", "constant"] = "linear"
+    beta1: float = 0.6
+    beta2: float = 0.9995
     clip: float = 1.0
+    precision: Precision = "auto"
+    compile: bool = False
 
     def __post_init__(self) -> None:
-        limits = {
-            "seed": (0, 2**63 - 1),
-            "vocab_size": (257, 65_536),
-            "batch_tokens": (1, 2**31),
-            "matrix_learning_rate": (0, math.inf),
-            "momentum": (0, 1),
-            "weight_decay": (0, math.inf),
-            "learning_rate": (0, math.inf),
-            "warmup": (0, 1),
-            "beta1": (0, 1),
-            "beta2": (0, 1),
-            "clip": (0, math.inf),
-            "amount": (-math.inf, math.inf),
-        }
-        for name, (low, high) in limits.items():
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise UsageError(
+                    f'{name} cannot be "{getattr(self, name)}".',
+                    f"Choose one of: {', '.join(map(str, allowed))}.",
+                )
+        for name, (low, high) in _LIMITS.items():
             value = getattr(self, name)
             if not isinstance(value, int | float) or not math.isfinite(value) or not low <= value <= high:
                 raise UsageError(
@@ -81,17 +110,45 @@ class TrainConfig:
             ) from error
 
 
+_CHOICES: dict[str, tuple[Any, ...]] = {
+    "budget": ("steps", "tokens", "minutes"),
+    "recipe": tuple(RECIPES),
+    "optimizer": ("muon", "adamw"),
+    "decay": ("linear", "constant"),
+    "precision": ("auto", "float32", "bfloat16", "float64"),
+    "compile": (False, True),
+}
+_LIMITS = {
+    "seed": (0, 2**63 - 1),
+    "vocab_size": (257, 65_536),
+    "batch_tokens": (1, 2**31),
+    "growth": (1, 1024),
+    "matrix_learning_rate": (0, math.inf),
+    "momentum": (0, 1),
+    "weight_decay": (0, math.inf),
+    "learning_rate": (0, math.inf),
+    "vector_learning_rate": (0, math.inf),
+    "warmup": (0, 1),
+    "beta1": (0, 1),
+    "beta2": (0, 1),
+    "clip": (0, math.inf),
+    "amount": (-math.inf, math.inf),
+}
+
+
 def train_config(
     saved: Mapping[str, Any] | None,
     *,
+    recipe: str | None = None,
     steps: int | None = None,
     tokens: int | None = None,
     minutes: float | None = None,
     **given: Any,
 ) -> TrainConfig:
-    """Settings from what a user gave: the rest from a run that is resumed (``saved``), else the defaults.
+    """Settings from what a user gave: the rest from a run that is resumed (``saved``), else from the recipe.
 
-    Without any budget it is 10 minutes. Raises UsageError for two budgets at once.
+    Without any budget it is 10 minutes, without a recipe ``muon``. Raises UsageError for two budgets at once, or for
+    a recipe that there is not.
     """
     budgets = {"steps": steps, "tokens": tokens, "minutes": minutes}
     named = {name: amount for name, amount in budgets.items() if amount is not None}
@@ -104,6 +161,11 @@ def train_config(
     base = {
         key: value for key, value in (saved or {}).items() if key in {f.name for f in fields(TrainConfig)}
     }
+    if recipe is not None:
+        if recipe not in RECIPES:
+            raise UsageError(f'There is no recipe "{recipe}".', f"Choose one of: {', '.join(RECIPES)}.")
+        if base.get("recipe") != recipe:
+            base |= {"recipe": recipe, **RECIPES[recipe]}
     chosen = {key: value for key, value in given.items() if value is not None}
     for name, amount in named.items() or ({} if saved else {"minutes": 10.0}).items():
         chosen |= {"budget": name, "amount": float(amount)}

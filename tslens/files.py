@@ -118,15 +118,15 @@ def sha256_file(path: Path) -> str:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process. The lock dies with its process.
+def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold a folder for this process; ``wait`` for it. The lock dies with its process.
 
-    Raises RunError at once if another process holds it, or if the folder cannot be written.
+    Raises RunError at once if another process holds it and there is no waiting, or if the folder cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock")
-        with lock.acquire(timeout=0):
+        with lock.acquire(timeout=-1 if wait else 0):
             for stale in folder.rglob(f".*{UNFINISHED}"):  # of a process that was killed
                 stale.unlink(missing_ok=True)
             try:
@@ -173,6 +173,8 @@ class RunFolder:
         self.metrics = self.path / "metrics.jsonl"
         self.checkpoints = self.path / "checkpoints"
         self.state = self.checkpoints / "latest_state.pt"
+        self.state_before = self.checkpoints / "previous_state.pt"
+        self.best = self.checkpoints / "best.safetensors"
         self.train_digests = self.path / "train_digests.npy"
         self.yardstick = self.path / "ngram4.json"
         self.samples = self.path / "samples"

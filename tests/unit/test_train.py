@@ -5,13 +5,15 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from tslens.config import TrainConfig, train_config
+from tslens.config import RECIPES, TrainConfig, train_config
 from tslens.corpus.shards import import_corpus
 from tslens.errors import RunError, UsageError
 from tslens.files import METRICS_SCHEMA, RunFolder, locked, read_jsonl
@@ -22,7 +24,7 @@ from tslens.model.ngram import NgramModel
 from tslens.model.spec import ModelSpec
 from tslens.model.transformer import TinyTransformer
 from tslens.train.loop import train_model
-from tslens.train.optimizer import Muon, orthogonalise, schedule
+from tslens.train.optimizer import Muon, Optimizers, n_micro_batches, orthogonalise, schedule
 
 
 @pytest.fixture(scope="module")
@@ -117,19 +119,74 @@ def test_the_schedule_rises_and_ends_at_zero():
 
 @pytest.mark.parametrize("shape", [(40, 40), (20, 80), (80, 20)])
 def test_orthogonalised_matrices_move_every_direction_alike(shape):
-    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    values = torch.linalg.svdvals(orthogonalise(matrix))
-    assert values.min() > 0.5
-    assert values.max() < 1.3
+    matrices = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
+    found = orthogonalise(matrices)
+    for matrix, direction in zip(matrices, found, strict=True):
+        values = torch.linalg.svdvals(direction)
+        assert values.max() < 1.2
+        assert values.median() > 0.8
+        assert (
+            shape[0] == shape[1] or values.min() > 0.8
+        )  # a square matrix may have a direction of almost nothing
+        u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+        assert float((direction * (u @ v)).sum() / min(shape)) == pytest.approx(1, abs=0.1)
+        torch.testing.assert_close(orthogonalise(matrix), direction, atol=1e-4, rtol=1e-4)
+        rounded = torch.linalg.svdvals(orthogonalise(matrix, torch.bfloat16))
+        assert rounded.max() < 1.25
 
 
-def test_heads_are_orthogonalised_together():
-    """A head layout gives the step of the one matrix that it is."""
-    generator = torch.Generator().manual_seed(0)
-    heads = torch.randn(4, 16, 4, generator=generator)
-    joined = heads.permute(1, 0, 2).reshape(16, 16)
-    step = Muon._direction(heads, "W_Q").permute(1, 0, 2).reshape(16, 16)
-    torch.testing.assert_close(step, orthogonalise(joined))
+def test_muon_steps_along_the_orthogonal_matrix_of_all_heads():
+    """One step of every kind of matrix, its own layer's, held against the definition."""
+    torch.manual_seed(0)
+    shapes = {"W_Q": (4, 16, 4), "W_O": (4, 4, 16), "W_in": (16, 64), "W_out": (64, 16)}
+    parameters = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes.values()]
+    before = [p.detach().clone() for p in parameters]
+    gradients = [torch.randn(shape) for shape in shapes.values()]
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient.clone()
+    muon = Muon(parameters, list(shapes), momentum=0.95, decay=0.1)
+    muon.param_groups[0]["lr"] = 0.01
+    muon.step()
+    for leaf, old, new, gradient in zip(shapes, before, parameters, gradients, strict=True):
+        joined = {"W_Q": lambda x: x.permute(1, 0, 2).reshape(16, 16), "W_O": lambda x: x.reshape(16, 16)}
+        flat = joined.get(leaf, lambda x: x)
+        direction = orthogonalise(flat(gradient))
+        scale = 2.0 if leaf == "W_in" else 1.0  # the square root of outputs over inputs
+        expected = flat(old) * (1 - 0.01 * 0.1) - 0.01 * scale * direction
+        torch.testing.assert_close(flat(new.detach()), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_parameter_trains_in_every_recipe(recipe):
+    model = TinyTransformer(ModelSpec.from_name("l2_h32"), 70, seed=0)
+    settings = replace(
+        train_config(None, model="l2_h32", seed=0, steps=9, recipe=recipe), precision="float32"
+    )
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    Optimizers(model, settings).step(1.0)
+    for name, parameter in model.named_parameters():
+        assert not torch.equal(before[name], parameter), name
+        assert parameter.grad is None
+
+
+def test_the_paper_recipe_is_the_cards():
+    settings = train_config(None, model="l1_h32", seed=0, steps=10, recipe="paper")
+    assert (settings.learning_rate, settings.weight_decay) == (5e-4, 0.1)
+    assert (settings.beta1, settings.beta2) == (0.9, 0.95)
+    assert [schedule(settings, at) for at in (0.0, 0.5, 0.99)] == [1.0, 1.0, 1.0]
+    resumed = train_config(
+        {**settings.to_json(), "learning_rate": 3e-4}, model="l1_h32", seed=0, recipe="paper"
+    )
+    assert resumed.learning_rate == 3e-4  # what was given when the run began
+
+
+def test_a_step_grows_from_one_micro_batch():
+    settings = config(growth=4)
+    counts = [n_micro_batches(settings, at) for at in (0.0, 0.3, 0.5, 0.8, 1.0)]
+    assert counts == sorted(counts)
+    assert (counts[0], counts[2], counts[-1]) == (1, 2, 4)
 
 
 # Settings -------------------------------------------------------------------------------------------------
@@ -294,3 +351,60 @@ def test_other_settings_do_not_mix_into_a_run(corpus, tmp_path):
 def test_divergence_is_said(corpus, tmp_path):
     with pytest.raises(RunError, match="diverged"):
         train_model(config(steps=60, learning_rate=1e38), corpus, RunFolder(tmp_path / "run"))
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("how", ["cut", "flipped", "absent"])
+def test_a_torn_state_falls_back_to_the_one_before(corpus, tmp_path, how, monkeypatch):
+    whole, torn = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "torn")
+    train_model(config(steps=30), corpus, whole)
+    from tslens.train import loop
+
+    monkeypatch.setattr(loop, "STATE_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "STATE_SHARE", 1e9)
+    step = loop._Training._step
+
+    def crash(self, *args):
+        if self.counters.step == 20:
+            raise _StoppedError
+        return step(self, *args)
+
+    monkeypatch.setattr(loop._Training, "_step", crash)
+    with pytest.raises(_StoppedError):
+        train_model(config(steps=30), corpus, torn)
+    monkeypatch.setattr(loop._Training, "_step", step)
+    data = bytearray(torn.state.read_bytes())
+    if how == "absent":
+        torn.state.unlink()
+    else:
+        data[len(data) // 2] ^= 1
+        torn.state.write_bytes(data if how == "flipped" else data[: len(data) // 2])
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        train_model(config(steps=30), corpus, torn, resume=True)
+    told = [str(w.message) for w in said if "torn" in str(w.message)]
+    assert len(told) == (0 if how == "absent" else 1)
+    assert how == "absent" or "after step 19" in told[0]
+    one, other = weights(whole), weights(torn)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_without_any_whole_state_a_run_is_refused(corpus, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    train_model(config(steps=3), corpus, run)
+    run.done.unlink()
+    for path in (run.state, run.state_before):
+        path.write_bytes(b"PK torn")
+    with pytest.raises(RunError, match="no whole state"):
+        train_model(config(steps=3), corpus, run, resume=True)
+
+
+def test_the_best_weights_are_kept(corpus, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    train_model(config(steps=40), corpus, run)
+    rows = [r for r in read_jsonl(run.metrics, METRICS_SCHEMA)[1] if r["split"] == "validation"]
+    model = load_model(run.best)
+    stories = [corpus.validation[i] for i in range(len(corpus.validation))]
+    found = evaluate(lambda s: loss_per_target(model, s), stories, corpus.tokenizer.n_bytes)
+    kept = min(r["loss_nats"] for r in rows if r["step"] >= 20)
+    assert found.loss_nats == pytest.approx(kept, rel=1e-5)

@@ -13,35 +13,46 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tslens.model.batches import IGNORED, collate, cut_by_length
+from tslens.model.story_model import StoryModel
 from tslens.model.transformer import TinyTransformer
 
 CHUNK = 512  # positions whose logits exist at once: 8 MB at 4,096 tokens, which stays in a CPU's cache
+GPU_CHUNK = 8192
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
-    """Mean cross-entropy of ``x @ W_E.T``; the gradient is formed chunk by chunk in the forward pass.
+    """Summed cross-entropy of ``x @ W_E.T``; the gradient is formed chunk by chunk in the forward pass.
 
     For each chunk: logits, softmax in place, minus one at the target: that is the gradient of the logits, from
     which those of ``x`` and ``W_E`` follow by one product each. Only chunk x vocabulary numbers exist at once.
+    Products are in the precision of ``x``, softmax and sums in that of ``W_E``.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, W_E: Tensor, targets: Tensor) -> Tensor:
+        weight, kept = W_E.to(x.dtype), (targets != IGNORED)[:, None]
+        target_of = targets.clamp(min=0)[:, None]
         dx, dW = torch.empty_like(x), torch.zeros_like(W_E)
-        total = x.new_zeros(())
-        for first in range(0, len(x), CHUNK):
-            part, target = x[first : first + CHUNK], targets[first : first + CHUNK, None]
-            probs = part @ W_E.T
+        total = W_E.new_zeros(())
+        chunk = GPU_CHUNK if x.is_cuda else CHUNK
+        for first in range(0, len(x), chunk):
+            place = slice(first, first + chunk)
+            part, target = x[place], target_of[place]
+            probs = (part @ weight.T).to(W_E.dtype)
             top = probs.amax(1, keepdim=True)
             at_target = probs.gather(1, target)
             probs.sub_(top).exp_()
             norm = probs.sum(1, keepdim=True)
-            total += (norm.log() + top - at_target).sum()
+            total += ((norm.log() + top - at_target) * kept[place]).sum()
             probs.div_(norm).scatter_add_(1, target, probs.new_full(target.shape, -1.0))
-            torch.mm(probs, W_E, out=dx[first : first + CHUNK])
-            dW.addmm_(probs.T, part)
-        ctx.save_for_backward(dx.div_(len(x)), dW.div_(len(x)))
-        return total / len(x)
+            gradient = probs.to(x.dtype)
+            torch.mm(gradient, weight, out=dx[place])
+            if x.dtype == W_E.dtype:
+                dW.addmm_(gradient.T, part * kept[place])
+            else:
+                dW += gradient.T @ (part * kept[place])
+        ctx.save_for_backward(dx.mul_(kept), dW)
+        return total
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
@@ -49,14 +60,26 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return dx * grads[0], dW * grads[0], None
 
 
+def summed_loss(
+    final: Float[Tensor, "story pos d_model"],
+    W_E: Float[Tensor, "d_vocab d_model"],
+    targets: Int[Tensor, "story pos"],
+) -> Float[Tensor, ""]:
+    """Loss in nats, summed over the targets that are not ``IGNORED``, of what the unembedding reads; with gradient."""
+    device = final.device.type
+    if torch.is_autocast_enabled(device):
+        final = final.to(torch.get_autocast_dtype(device))
+    with torch.autocast(device, enabled=False):
+        loss: Tensor = _ChunkedCrossEntropy.apply(final.flatten(0, 1), W_E, targets.flatten())
+    return loss
+
+
 def next_token_loss(
     model: TinyTransformer, tokens: Int[Tensor, "story pos"], targets: Int[Tensor, "story pos"]
 ) -> Float[Tensor, ""]:
     """Mean loss in nats over the targets that are not ``IGNORED``, with gradient."""
-    kept = (targets != IGNORED).flatten()
-    final = model.final_residual(tokens).flatten(0, 1)[kept]
-    loss: Tensor = _ChunkedCrossEntropy.apply(final, model.embed.W_E, targets.flatten()[kept])
-    return loss
+    total = summed_loss(model.final_residual(tokens), model.embed.W_E, targets)
+    return total / (targets != IGNORED).sum()
 
 
 @dataclass(frozen=True)
@@ -80,7 +103,7 @@ class LossReport:
 
 @torch.no_grad()
 def loss_per_target(
-    model: TinyTransformer, stories: Sequence[np.ndarray], *, batch_tokens: int = 8192
+    model: StoryModel, stories: Sequence[np.ndarray], *, batch_tokens: int = 8192
 ) -> list[np.ndarray]:
     """Loss in nats of every target of each story, ``story[1:]``."""
     lengths = np.array([len(story) - 1 for story in stories])
@@ -88,7 +111,7 @@ def loss_per_target(
     for index in cut_by_length(lengths, batch_tokens):
         batch = collate([stories[i] for i in index])
         kept = batch.targets != IGNORED
-        device = model.embed.W_E.device
+        device = model.device
         final = model.final_residual(batch.tokens.to(device))[kept.to(device)]
         targets = batch.targets[kept].to(device)
         parts = [

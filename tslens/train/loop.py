@@ -1,17 +1,17 @@
 """The training loop: exact to resume, cheap to watch.
 
-Weights after k steps are a function of settings, data and (for a budget in minutes) the clock. A run folder
-explains itself at every moment: settings and provenance first, weights and metrics as it goes, ``DONE`` last.
+Weights after k steps are a function of settings, data and (for a budget in minutes) the clock. A step is one
+micro-batch at the beginning of a run and up to ``growth`` at its end; gradients are those of the mean over all their
+targets, whatever the number of processes.
 """
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -21,26 +21,25 @@ import torch
 from tslens.config import TrainConfig
 from tslens.corpus.shards import Corpus
 from tslens.errors import RunError
-from tslens.files import METRICS_SCHEMA, RunFolder, atomic_write, locked, read_json, write_json, write_jsonl
-from tslens.model.batches import collate, epoch_batches
-from tslens.model.checkpoint import save_checkpoint
-from tslens.model.generate import generate
-from tslens.model.loss import LossReport, evaluate, loss_per_target, next_token_loss
+from tslens.files import RunFolder, locked
+from tslens.model.loss import LossReport, evaluate, loss_per_target
 from tslens.model.spec import ModelSpec
 from tslens.model.transformer import TinyTransformer
-from tslens.provenance import provenance, utc_now
-from tslens.train.optimizer import Optimizers, schedule
+from tslens.train.distribute import World, joined, own_device
+from tslens.train.feed import MicroBatch, micro_batches
+from tslens.train.objective import Objective, resolve_precision
+from tslens.train.optimizer import Optimizers, n_micro_batches, schedule
+from tslens.train.record import Record
 from tslens.train.state import Counters, load_state, save_state
 
-RUN_SCHEMA = "tslens.run/1"
-SAMPLES_SCHEMA = "tslens.samples/1"
-STATE_SECONDS = 30.0  # at most so much training is lost to kill -9
+STATE_SECONDS = 30.0  # at most so much training is lost to kill -9,
+STATE_SHARE = 0.05  # or what it takes that writing states costs at most this share of the time
 EVEN_STEPS = 1024  # between checkpoints after step 512
 LOG_STEPS = 50
 N_EVALUATIONS = 10
 QUICK_STORIES = 100  # validation stories read while training; the end reads up to FINAL_STORIES
 FINAL_STORIES = 2000
-SAMPLE_PROMPT = "Once upon a time"
+BEST_FROM = 0.5  # share of the budget from which the best weights are kept
 
 
 @dataclass(frozen=True)
@@ -73,104 +72,70 @@ def train_model(
     resume: bool = False,
     device: str = "cpu",
     command: str = "",
+    tensorboard: bool = False,
     report: Callable[[TrainProgress], None] = lambda progress: None,
 ) -> TrainResult:
-    """Train one model into a run folder.
+    """Train one model into a run folder; under torchrun, together with the other processes.
 
     Ctrl-C ends the run after the current step with its state saved. Raises RunError if the folder is in use,
     cannot be written, holds a finished run or one with other settings, or an unfinished one without ``resume``.
     """
-    with locked(run.path):
-        return _Training(config, corpus, run, device, command, report).to_end(resume)
+    device = own_device(device)
+    config = replace(config, precision=resolve_precision(config.precision, device))
+    with joined(device) as world, _held(run, world):
+        record = Record(config, corpus, run, command=command, tensorboard=tensorboard and world.leads)
+        return _Training(record, world, device, report).to_end(resume)
 
 
 class _Training:
-    """One run in progress."""
+    """One run in progress, in one of its processes."""
 
     def __init__(
-        self,
-        config: TrainConfig,
-        corpus: Corpus,
-        run: RunFolder,
-        device: str,
-        command: str,
-        report: Callable[[TrainProgress], None],
+        self, record: Record, world: World, device: str, report: Callable[[TrainProgress], None]
     ) -> None:
-        self.config, self.corpus, self.run, self.command, self.report = config, corpus, run, command, report
-        self.tokenizer = corpus.tokenizer
-        spec = ModelSpec.from_name(config.model)
-        self.model = TinyTransformer(
-            spec, self.tokenizer.vocab_size, seed=config.seed, tokenizer=self.tokenizer
-        ).to(device)
-        self.optimizers = Optimizers(self.model, config)
+        self.record, self.world, self.report = record, world, report
+        self.config, self.corpus, self.run = record.config, record.corpus, record.run
+        tokenizer = self.corpus.tokenizer
+        spec = ModelSpec.from_name(self.config.model)
+        model = TinyTransformer(spec, tokenizer.vocab_size, seed=self.config.seed, tokenizer=tokenizer)
+        if self.config.precision == "float64":
+            model = model.to(torch.float64)
+        self.model = model.to(device)
+        objective = Objective(self.model, precision=self.config.precision, compiled=self.config.compile)
+        self.objective = world.together(objective)
+        self.optimizers = Optimizers(self.model, self.config)
         self.counters = Counters()
-        self.started = utc_now()
 
     def to_end(self, resume: bool) -> TrainResult:
         """Begin or resume, train, then finish or, if interrupted, leave what resumes."""
-        if self._begun(resume):
-            self.counters = load_state(self.run.state, self.model, self.optimizers)
-            self._forget_later_metrics()
-        else:
-            self._begin()
+        begun = self.record.is_begun(resume)
+        if begun:
+            self.counters = load_state(self.run, self.model, self.optimizers)
+        self.world.agreed(0.0)  # all have read before one writes
+        if self.world.leads and begun:
+            self.record.forget_later_metrics(self.counters.step)
+        elif self.world.leads:
+            self.record.begin()
+            self.record.checkpoint(self.model, 0)
+            self._save_state()
+            self.record.mark_begun()
         with _interrupt_flag() as interrupted:
-            self._train(interrupted)
-        val = self._finish() if self._fraction() >= 1 else None
+            ended = self._train(interrupted)
+        val = self._finish() if ended else None
         done = self.counters
         return TrainResult(self.run, done.step, done.n_tokens, done.seconds, val)
 
-    # Begin and end --------------------------------------------------------------------------------------
-
-    def _config(self) -> dict[str, Any]:
-        corpus = {"corpus_sha256": self.corpus.source_sha256, "tokenizer_sha256": self.tokenizer.sha256}
-        return {"schema": RUN_SCHEMA, **self.config.to_json(), **corpus}
-
-    def _begun(self, resume: bool) -> bool:
-        run = self.run
-        if run.config.exists() and read_json(run.config) != self._config():
-            raise RunError(f"{run.path} holds a run with other settings.", "Choose another --out or --seed.")
-        if run.done.exists():
-            raise RunError(f"{run.path} holds a finished run.", "Choose another --out, --seed or --model.")
-        begun = run.config.exists() and run.state.exists()
-        if begun and not resume:
-            raise RunError(
-                f"{run.path} holds an unfinished run.", "Go on with --resume, or choose another --out."
-            )
-        return begun
-
-    def _begin(self) -> None:
-        self.tokenizer.save(self.run.tokenizer)
-        with atomic_write(self.run.train_digests, "wb") as file:
-            np.save(file, np.sort(self.corpus.train.digests))
-        write_jsonl(self.run.metrics, METRICS_SCHEMA, {"model": self.config.model}, [])
-        self._write_provenance()
-        self._checkpoint()
-        self._save_state()
-        write_json(self.run.config, self._config())
-
     def _finish(self) -> LossReport:
-        val = self._evaluate(FINAL_STORIES)
-        self._checkpoint()
-        samples = generate(self.model.eval(), [SAMPLE_PROMPT], samples=3, seed=self.config.seed)
-        rows = [{"prompt": s.prompt, "completion": s.completion, "sample": s.sample} for s in samples]
-        header = {"model": self.config.model, "seed": self.config.seed, "step": self.counters.step}
-        write_jsonl(self.run.samples / f"step_{self.counters.step:06d}.jsonl", SAMPLES_SCHEMA, header, rows)
-        self._write_provenance()
-        self._save_state()
-        write_json(self.run.done, {"steps": self.counters.step, "val_loss_nats": val.loss_nats})
-        return val
-
-    def _write_provenance(self) -> None:
-        kept = read_json(self.run.provenance) if self.run.provenance.exists() else {}
-        record = provenance(
-            command=kept.get("command", self.command),
-            seed=self.config.seed,
-            data=self.corpus.source,
-            data_sha256=self.corpus.source_sha256,
-            started=kept.get("started", self.started),
-            seconds=self.counters.seconds,
-        )
-        write_json(self.run.provenance, record.to_json())
+        """The loss at the end, in every process; the first of them evaluates and writes."""
+        val = LossReport(0.0, 0, 0)
+        if self.world.leads:
+            self._evaluate(QUICK_STORIES, keep=True)
+            val = self._evaluate(FINAL_STORIES)
+            self.record.checkpoint(self.model, self.counters.step)
+            self._save_state()
+            self.record.finish(self.model, self.counters, val)
+        nats, n_targets, n_bytes = self.world.agreed(val.nats, val.n_targets, val.n_bytes)
+        return LossReport(nats, int(n_targets), int(n_bytes))
 
     # Steps ------------------------------------------------------------------------------------------------
 
@@ -183,65 +148,81 @@ class _Training:
         }
         return min(1.0, used[self.config.budget] / self.config.amount)
 
-    def _train(self, interrupted: Callable[[], bool]) -> None:
-        counters = self.counters
-        clock = _Clock(counters)
-        saved_at, evaluations = counters.seconds, int(self._fraction() * N_EVALUATIONS)
+    def _train(self, interrupted: Callable[[], bool]) -> bool:
+        """Steps until the budget is used (true) or somebody interrupts (false)."""
+        counters, clock = self.counters, _Clock(self.counters)
+        saved_at, saving = counters.seconds, 0.0
+        n_evaluated = int(self._fraction() * N_EVALUATIONS)
         losses: list[torch.Tensor] = []
         logged_tokens, logged_seconds = counters.n_tokens, counters.seconds
         val: LossReport | None = None
-        for index in self._batches():
-            fraction = self._fraction()
-            if fraction >= 1 or interrupted():
+        feed = micro_batches(
+            self.corpus.train,
+            self.config,
+            self.world,
+            self.model.embed.W_E.device,
+            epoch=counters.epoch,
+            used=counters.batch,
+        )
+        while True:
+            fraction, stop = self.world.agreed(self._fraction(), float(interrupted()))
+            if fraction >= 1 or stop:
                 break
-            losses.append(self._step(index, schedule(self.config, fraction)))
+            losses.append(self._step(feed, fraction))
             clock.tick()
+            if not self.world.leads:
+                losses.clear()
+                continue
             if _is_checkpoint_step(counters.step):
                 self._check_finite(float(losses[-1]))
-                self._checkpoint()
+                self.record.checkpoint(self.model, counters.step)
             if counters.step % LOG_STEPS == 0:
-                speed = (counters.n_tokens - logged_tokens) / max(1e-9, counters.seconds - logged_seconds)
                 mean = float(torch.stack(losses).mean())
+                self._check_finite(mean)
+                clock.tick()
+                speed = (counters.n_tokens - logged_tokens) / max(1e-9, counters.seconds - logged_seconds)
                 rate = self.config.learning_rate * schedule(self.config, fraction)
-                self._log("train", mean, None, rate, speed)
+                self.record.log(counters, "train", mean, rate=rate, speed=speed)
                 losses, logged_tokens, logged_seconds = [], counters.n_tokens, counters.seconds
                 self.report(TrainProgress(counters.step, self._fraction(), mean, speed, val))
-            if int(self._fraction() * N_EVALUATIONS) > evaluations and self._fraction() < 1:
-                evaluations = int(self._fraction() * N_EVALUATIONS)
-                val = self._evaluate(QUICK_STORIES)
+            due = int(self._fraction() * N_EVALUATIONS)
+            if due > n_evaluated and self._fraction() < 1:
+                n_evaluated = due
+                val = self._evaluate(QUICK_STORIES, keep=self._fraction() >= BEST_FROM)
             clock.tick()
-            if counters.seconds - saved_at >= STATE_SECONDS:
+            if counters.seconds - saved_at >= max(STATE_SECONDS, saving / STATE_SHARE):
                 self._check_finite(float(losses[-1]) if losses else 0.0)
                 self._save_state()
-                saved_at = counters.seconds
-        self._check_finite(float(losses[-1]) if losses else 0.0)
-        self._save_state()
+                before = counters.seconds
+                clock.tick()
+                saved_at, saving = counters.seconds, counters.seconds - before
+        if self.world.leads:
+            self._check_finite(float(losses[-1]) if losses else 0.0)
+            self._save_state()
+        feed.close()
+        return fraction >= 1
 
-    def _step(self, index: np.ndarray, share: float) -> torch.Tensor:
-        batch = collate([self.corpus.train[i] for i in index])
-        device = self.model.embed.W_E.device
+    def _step(self, feed: Iterator[MicroBatch], fraction: float) -> torch.Tensor:
+        """One step; the mean loss of this process's targets times its share of them."""
+        device, counters = self.model.embed.W_E.device, self.counters
         self.model.train()
-        loss = next_token_loss(self.model, batch.tokens.to(device), batch.targets.to(device))
-        loss.backward()
+        parts = list(islice(feed, n_micro_batches(self.config, fraction)))
+        n_targets = sum(part.n_targets for part in parts)
+        weight = self.world.size / n_targets  # gradients are averaged over the processes
+        loss = torch.zeros((), device=device)
+        for part in parts:
+            tokens = part.rows.tokens.to(device, non_blocking=True)
+            targets = part.rows.targets.to(device, non_blocking=True)
+            with self.world.last_only(self.objective, part is parts[-1]):
+                found = self.objective(tokens, targets, weight)
+                found.backward()
+            loss += found.detach()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
-        self.optimizers.step(share)
-        self.counters.step += 1
-        self.counters.batch += 1
-        self.counters.n_tokens += batch.n_targets
-        return loss.detach()
-
-    def _batches(self) -> Iterator[np.ndarray]:
-        """Story indices of every batch from where the counters stand, pass after pass."""
-        while True:
-            batches = epoch_batches(
-                self.corpus.train.lengths,
-                batch_tokens=self.config.batch_tokens,
-                seed=self.config.seed,
-                epoch=self.counters.epoch,
-            )
-            yield from islice(batches, self.counters.batch, None)
-            self.counters.epoch += 1
-            self.counters.batch = 0
+        self.optimizers.step(schedule(self.config, fraction))
+        counters.step += 1
+        counters.epoch, counters.batch = parts[-1].epoch, parts[-1].used
+        counters.n_tokens += n_targets
+        return loss
 
     def _check_finite(self, loss: float) -> None:
         if not np.isfinite(loss):
@@ -252,46 +233,20 @@ class _Training:
 
     # What is kept -----------------------------------------------------------------------------------------
 
-    def _evaluate(self, n_stories: int) -> LossReport:
+    def _evaluate(self, n_stories: int, *, keep: bool = False) -> LossReport:
+        """Loss on the first validation stories; ``keep``: keep the weights if none had a lower one."""
         self.model.eval()
         stories = islice(self.corpus.validation, n_stories)
-        report = evaluate(lambda s: loss_per_target(self.model, s), stories, self.tokenizer.n_bytes)
+        report = evaluate(lambda s: loss_per_target(self.model, s), stories, self.corpus.tokenizer.n_bytes)
         self._check_finite(report.loss_nats)
-        self._log("validation", report.loss_nats, report.bits_per_byte, None, None)
+        self.record.log(self.counters, "validation", report.loss_nats, bits=report.bits_per_byte)
+        if keep and report.loss_nats < self.counters.best_nats:
+            self.counters.best_nats = report.loss_nats
+            self.record.keep_best(self.model)
         return report
 
-    def _log(
-        self, split: str, nats: float, bits: float | None, rate: float | None, speed: float | None
-    ) -> None:
-        row = {
-            "step": self.counters.step,
-            "n_tokens": self.counters.n_tokens,
-            "split": split,
-            "loss_nats": nats,
-            "bits_per_byte": bits,
-            "lr": rate,
-            "tokens_per_second": speed,
-        }
-        with self.run.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-
-    def _forget_later_metrics(self) -> None:
-        """Drop rows of steps that a killed process took after its last state: they will be taken again."""
-        text = self.run.metrics.read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1]
-        rows = [
-            row
-            for line in whole.splitlines()
-            if (row := json.loads(line)).get("step", 0) <= self.counters.step
-        ]
-        with atomic_write(self.run.metrics) as file:
-            file.writelines(json.dumps(row) + "\n" for row in rows)
-
-    def _checkpoint(self) -> None:
-        save_checkpoint(self.model, self.run.checkpoint(self.counters.step))
-
     def _save_state(self) -> None:
-        save_state(self.run.state, self.model, self.optimizers, self.counters)
+        save_state(self.run, self.model, self.optimizers, self.counters)
 
 
 class _Clock:
@@ -309,6 +264,16 @@ class _Clock:
 
 def _is_checkpoint_step(step: int) -> bool:
     return step % EVEN_STEPS == 0 if step > 512 else step & (step - 1) == 0
+
+
+@contextmanager
+def _held(run: RunFolder, world: World) -> Iterator[None]:
+    """The run folder, held by the process that writes it."""
+    if not world.leads:
+        yield
+        return
+    with locked(run.path):
+        yield
 
 
 @contextmanager

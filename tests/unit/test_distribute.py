@@ -1,0 +1,234 @@
+"""More processes than one take the steps of one; compiled steps are the steps that are not."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tslens.config import train_config
+from tslens.corpus.shards import import_corpus
+from tslens.errors import RunError
+from tslens.files import METRICS_SCHEMA, RunFolder, read_jsonl
+from tslens.model.load import load_model
+from tslens.model.spec import ModelSpec
+from tslens.model.transformer import TinyTransformer
+from tslens.train.distribute import World
+from tslens.train.feed import micro_batches
+from tslens.train.loop import train_model
+from tslens.train.objective import Objective, resolve_precision
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from tslens.config import TrainConfig
+from tslens.corpus.shards import Corpus
+from tslens.files import RunFolder
+from tslens.train import loop
+import json
+loop.LOG_STEPS = 1
+loop.STATE_SECONDS = 0.0
+settings = TrainConfig.from_json(json.loads(sys.argv[3]))
+loop.train_model(settings, Corpus(Path(sys.argv[1])), RunFolder(sys.argv[2]), resume=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def corpus(story_file, tmp_path_factory):
+    return import_corpus(story_file, tmp_path_factory.mktemp("corpus"), vocab_size=300)
+
+
+def config(**changes):
+    settings = train_config(
+        None, model="l2_h32", seed=0, **{"steps": 14, "batch_tokens": 300, "growth": 3, **changes}
+    )
+    return replace(settings, precision="float64")
+
+
+def run_together(corpus, run, settings, n=2):
+    """Run the script in ``n`` processes, as torchrun does."""
+    script = run.path.parent / "run.py"
+    script.write_text(SCRIPT)
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        str(n),
+        "--master-port",
+        "0",
+    ]
+    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
+    arguments = [str(script), str(corpus.folder), str(run.path), json.dumps(settings.to_json())]
+    return subprocess.run(
+        command + arguments,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
+        capture_output=True,
+        text=True,
+    )
+
+
+def losses(run):
+    return [(r["step"], r["split"], r["loss_nats"]) for r in read_jsonl(run.metrics, METRICS_SCHEMA)[1]]
+
+
+def test_two_processes_give_the_losses_of_one(corpus, tmp_path, monkeypatch):
+    from tslens.train import loop
+
+    monkeypatch.setattr(loop, "LOG_STEPS", 1)
+    one, two = RunFolder(tmp_path / "one"), RunFolder(tmp_path / "two")
+    train_model(config(), corpus, one)
+    done = run_together(corpus, two, config())
+    assert done.returncode == 0, done.stderr
+    alone, together = load_model(one.path), load_model(two.path)
+    for name, tensor in alone.state_dict().items():
+        torch.testing.assert_close(together.state_dict()[name], tensor, atol=1e-5, rtol=0)
+    validation = [[row for row in losses(run) if row[1] == "validation"] for run in (one, two)]
+    assert len(validation[0]) == len(validation[1]) >= 10
+    for first, second in zip(*validation, strict=True):
+        assert first[:2] == second[:2]
+        assert second[2] == pytest.approx(first[2], abs=1e-5)
+
+
+class _StoppedError(Exception):
+    """Stands for a crash."""
+
+
+def test_two_processes_resume(corpus, tmp_path, monkeypatch):
+    """A run that one process began and left unfinished, brought to its end by two."""
+    from tslens.train import loop
+
+    whole, stopped = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "stopped")
+    train_model(config(), corpus, whole)
+    step = loop._Training._step
+
+    def crash(self, *args):
+        if self.counters.step == 6:
+            raise _StoppedError
+        return step(self, *args)
+
+    with monkeypatch.context() as patch, pytest.raises(_StoppedError):
+        patch.setattr(loop._Training, "_step", crash)
+        patch.setattr(loop, "STATE_SECONDS", 0.0)
+        patch.setattr(loop, "STATE_SHARE", 1e9)
+        train_model(config(), corpus, stopped)
+    done = run_together(corpus, stopped, config())
+    assert done.returncode == 0, done.stderr
+    one, other = load_model(whole.path).state_dict(), load_model(stopped.path).state_dict()
+    for name, tensor in one.items():
+        torch.testing.assert_close(other[name], tensor, atol=1e-5, rtol=0)
+
+
+def test_processes_share_the_rows_of_each_micro_batch(corpus):
+    settings = config()
+    device = torch.device("cpu")
+    alone = micro_batches(corpus.train, settings, World(), device, epoch=0, used=0)
+    shares = [micro_batches(corpus.train, settings, World(r, 3), device, epoch=0, used=0) for r in range(3)]
+    for _ in range(2 * len(corpus.train)):
+        whole = next(alone)
+        parts = [next(share) for share in shares]
+        assert {(p.epoch, p.used, p.n_targets) for p in parts} == {(whole.epoch, whole.used, whole.n_targets)}
+        counted = sum(int((p.rows.targets != -100).sum()) for p in parts)
+        assert counted == whole.n_targets
+    for feed in (alone, *shares):
+        feed.close()
+
+
+# Precision, compilation -------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler: nothing can be compiled")
+@pytest.mark.filterwarnings("ignore")
+def test_compiled_steps_are_the_same_steps():
+    """Rows of several shapes through one compiled model: losses and gradients as without."""
+    spec = ModelSpec.from_name("l2_h32")
+    models = [TinyTransformer(spec, 70, seed=0) for _ in range(2)]
+    plain, compiled = (
+        Objective(model, precision="float32", compiled=is_compiled)
+        for model, is_compiled in zip(models, (False, True), strict=True)
+    )
+    for rows, pos in ((3, 20), (2, 300), (5, 11)):
+        tokens = torch.randint(0, 70, (rows, pos), generator=torch.Generator().manual_seed(pos))
+        found = []
+        for objective in (plain, compiled):
+            objective.zero_grad()
+            loss = objective(tokens, tokens, 1 / tokens.numel())
+            loss.backward()
+            found.append(loss.detach())
+        torch.testing.assert_close(*found, atol=1e-5, rtol=1e-5)
+        for one, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
+            torch.testing.assert_close(one.grad, other.grad, atol=1e-5, rtol=1e-3)
+
+
+def test_bfloat16_products_give_about_the_same_gradients():
+    model = TinyTransformer(ModelSpec.from_name("l2_h64"), 300, seed=0)
+    tokens = torch.randint(0, 300, (4, 60), generator=torch.Generator().manual_seed(0))
+    gradients = []
+    for precision in ("float32", "bfloat16"):
+        objective = Objective(model, precision=precision, compiled=False)
+        objective.zero_grad()
+        objective(tokens, tokens, 1 / tokens.numel()).backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+        assert all(p.grad.dtype == torch.float32 for p in model.parameters())
+    assert torch.nn.functional.cosine_similarity(*gradients, dim=0) > 0.99
+
+
+def test_the_precision_of_a_run_is_written_down(corpus, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    settings = replace(config(steps=2), precision="auto")
+    train_model(settings, corpus, run)
+    written = json.loads(run.config.read_text())["precision"]
+    assert written == resolve_precision("auto", "cpu") != "auto"
+    with pytest.raises(RunError, match="finished"):  # the same settings, not others
+        train_model(settings, corpus, run, resume=True)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_takes_the_steps_of_a_cpu(corpus, tmp_path):
+    runs = [RunFolder(tmp_path / device) for device in ("cpu", "cuda")]
+    for run, device in zip(runs, ("cpu", "cuda"), strict=True):
+        train_model(replace(config(), precision="float32"), corpus, run, device=device)
+    ends = [read_jsonl(run.metrics, METRICS_SCHEMA)[1][-1]["loss_nats"] for run in runs]
+    assert ends[1] == pytest.approx(ends[0], abs=1e-2)
+
+
+def test_tensorboard_gets_the_metrics(corpus, tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run = RunFolder(tmp_path / "run")
+    train_model(config(steps=10), corpus, run, tensorboard=True)
+    board = accumulator.EventAccumulator(str(run.path / "tensorboard"))
+    board.Reload()
+    shown = [(event.step, event.value) for event in board.Scalars("validation/loss_nats")]
+    rows = [(r[0], pytest.approx(r[2], rel=1e-6)) for r in losses(run) if r[1] == "validation"]
+    assert shown == rows
+
+
+def test_the_command_under_torchrun_speaks_once(story_file, tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "-m", "tslens"]
+    train = [
+        "train",
+        "--model",
+        "l1_h32",
+        "--data",
+        str(story_file),
+        "--steps",
+        "3",
+        "--vocab-size",
+        "300",
+        "--json",
+    ]
+    done = subprocess.run(
+        command + train,
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["steps"] == 3
+    assert done.stderr.count("tslens train: l1_h32") == 1

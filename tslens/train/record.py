@@ -1,0 +1,148 @@
+"""What a run keeps in its folder: settings and provenance first, metrics and weights as it goes, ``DONE`` last."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tslens.config import TrainConfig
+from tslens.corpus.shards import Corpus
+from tslens.errors import DataError, RunError
+from tslens.files import METRICS_SCHEMA, RunFolder, atomic_write, read_json, write_json, write_jsonl
+from tslens.model.checkpoint import save_checkpoint
+from tslens.model.generate import generate
+from tslens.model.loss import LossReport
+from tslens.model.transformer import TinyTransformer
+from tslens.provenance import provenance, utc_now
+from tslens.train.state import Counters, has_state
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+RUN_SCHEMA = "tslens.run/1"
+SAMPLES_SCHEMA = "tslens.samples/1"
+SAMPLE_PROMPT = "Once upon a time"
+
+
+class Record:
+    """The folder of one run, as it is written. ``tensorboard``: write its metrics for TensorBoard as well."""
+
+    def __init__(
+        self, config: TrainConfig, corpus: Corpus, run: RunFolder, *, command: str, tensorboard: bool
+    ) -> None:
+        self.config, self.corpus, self.run, self.command = config, corpus, run, command
+        self.started = utc_now()
+        self._board = _open_board(run) if tensorboard else None
+
+    def is_begun(self, resume: bool) -> bool:
+        """Whether there is a run to go on with. Raises RunError if that is not wanted, or cannot be."""
+        run = self.run
+        if run.config.exists() and read_json(run.config) != self._settings():
+            raise RunError(f"{run.path} holds a run with other settings.", "Choose another --out or --seed.")
+        if run.done.exists():
+            raise RunError(f"{run.path} holds a finished run.", "Choose another --out, --seed or --model.")
+        begun = run.config.exists() and has_state(run)
+        if begun and not resume:
+            raise RunError(
+                f"{run.path} holds an unfinished run.", "Go on with --resume, or choose another --out."
+            )
+        return begun
+
+    def begin(self) -> None:
+        """Write what is known before the first step; the settings are written by :meth:`mark_begun`."""
+        self.corpus.tokenizer.save(self.run.tokenizer)
+        with atomic_write(self.run.train_digests, "wb") as file:
+            np.save(file, np.sort(self.corpus.train.digests))
+        write_jsonl(self.run.metrics, METRICS_SCHEMA, {"model": self.config.model}, [])
+        self.write_provenance(0.0)
+
+    def mark_begun(self) -> None:
+        """The settings, last of what a beginning writes: from here on the run can be resumed."""
+        write_json(self.run.config, self._settings())
+
+    def finish(self, model: TinyTransformer, counters: Counters, val: LossReport) -> None:
+        """Samples, provenance, and the mark of completion."""
+        samples = generate(model.eval(), [SAMPLE_PROMPT], samples=3, seed=self.config.seed)
+        rows = [{"prompt": s.prompt, "completion": s.completion, "sample": s.sample} for s in samples]
+        header = {"model": self.config.model, "seed": self.config.seed, "step": counters.step}
+        write_jsonl(self.run.samples / f"step_{counters.step:06d}.jsonl", SAMPLES_SCHEMA, header, rows)
+        self.write_provenance(counters.seconds)
+        write_json(self.run.done, {"steps": counters.step, "val_loss_nats": val.loss_nats})
+
+    def checkpoint(self, model: TinyTransformer, step: int) -> None:
+        """The weights after a step."""
+        save_checkpoint(model, self.run.checkpoint(step))
+
+    def keep_best(self, model: TinyTransformer) -> None:
+        """The weights with the lowest validation loss so far."""
+        save_checkpoint(model, self.run.best)
+
+    def _settings(self) -> dict[str, Any]:
+        corpus = {
+            "corpus_sha256": self.corpus.source_sha256,
+            "tokenizer_sha256": self.corpus.tokenizer.sha256,
+        }
+        return {"schema": RUN_SCHEMA, **self.config.to_json(), **corpus}
+
+    def write_provenance(self, seconds: float) -> None:
+        """What ran on what, when and for how long."""
+        kept = read_json(self.run.provenance) if self.run.provenance.exists() else {}
+        record = provenance(
+            command=kept.get("command", self.command),
+            seed=self.config.seed,
+            data=self.corpus.source,
+            data_sha256=self.corpus.source_sha256,
+            started=kept.get("started", self.started),
+            seconds=seconds,
+        )
+        write_json(self.run.provenance, record.to_json())
+
+    # Metrics ----------------------------------------------------------------------------------------------
+
+    def log(
+        self,
+        counters: Counters,
+        split: str,
+        nats: float,
+        *,
+        bits: float | None = None,
+        rate: float | None = None,
+        speed: float | None = None,
+    ) -> None:
+        """One row of metrics; empty columns where a split has no such number."""
+        row = {
+            "step": counters.step,
+            "n_tokens": counters.n_tokens,
+            "split": split,
+            "loss_nats": nats,
+            "bits_per_byte": bits,
+            "lr": rate,
+            "tokens_per_second": speed,
+        }
+        with self.run.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        if self._board is not None:
+            for name in ("loss_nats", "bits_per_byte", "lr", "tokens_per_second"):
+                if row[name] is not None:
+                    self._board.add_scalar(f"{split}/{name}", row[name], counters.step)
+            self._board.flush()
+
+    def forget_later_metrics(self, step: int) -> None:
+        """Drop rows of steps that a killed process took after its last state: they will be taken again."""
+        text = self.run.metrics.read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1]
+        rows = [row for line in whole.splitlines() if (row := json.loads(line)).get("step", 0) <= step]
+        with atomic_write(self.run.metrics) as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def _open_board(run: RunFolder) -> SummaryWriter:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise DataError(
+            "TensorBoard is not installed.", "Install it: pip install 'tinystories-lens[tensorboard]'"
+        ) from error
+    return SummaryWriter(run.path / "tensorboard")
