@@ -104,6 +104,17 @@ class HeadId:
         return cls(int(found[1]), int(found[2]))
 
 
+@dataclass(frozen=True, order=True)
+class NeuronId:
+    """One MLP neuron, printed ``L0N117``."""
+
+    layer: int
+    index: int
+
+    def __str__(self) -> str:
+        return f"L{self.layer}N{self.index}"
+
+
 @dataclass(frozen=True)
 class HeadScore:
     """What one probe says of one head at one position (DESIGN sections 5 and 7; ``docs/methods.md``).

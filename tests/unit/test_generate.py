@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from tslens.errors import UsageError
-from tslens.model.generate import generate
+from tslens.errors import ModelError, UsageError
+from tslens.model import generate as generating
+from tslens.model.decoding import CachedDecoder
+from tslens.model.generate import Sampling, choose, generate
 
 
 def greedy_without_cache(model, prompt, n):
@@ -42,6 +44,99 @@ def test_a_sample_does_not_depend_on_its_batch(tiny_model):
     assert len({c.completion for c in many[:40]}) > 10
     other = generate(tiny_model, ["Once"], samples=5, max_tokens=12, seed=4)
     assert [c.completion for c in few] != [c.completion for c in other]
+
+
+def test_a_row_is_the_same_to_the_last_bit_in_any_company(tiny_model):
+    """Alone, beside longer prompts, after others have left: the logits are equal, not close."""
+    prompts = [[0, 7, 9], [0, *range(20, 61)], [0, *range(1, 300)], *([0, k] for k in range(1, 30))]
+    new = torch.randint(0, tiny_model.cfg.d_vocab, (8,), generator=torch.Generator().manual_seed(1))
+    together = CachedDecoder(tiny_model)
+    found = [together.start(prompts, 400)[0]]
+    for step, token in enumerate(new):
+        if step == 3:
+            together.keep(torch.tensor([0, 31, 2]))  # the last row moves into a gap
+        n_rows = len(prompts) if step < 3 else 3
+        found.append(together.step(token.repeat(n_rows))[0])
+    alone = CachedDecoder(tiny_model)
+    expected = [alone.start(prompts[:1], 64)[0], *(alone.step(token[None])[0] for token in new)]
+    assert torch.equal(torch.stack(found), torch.stack(expected))
+    with torch.no_grad():
+        whole = tiny_model(torch.tensor([prompts[0] + new.tolist()]))[0, 2:]
+    assert torch.allclose(torch.stack(expected), whole, atol=1e-4)
+
+
+def test_rows_that_stay_go_on_in_the_order_asked(tiny_model):
+    prompts = [[0, k, *range(k)] for k in range(1, 21)]
+    decoder = CachedDecoder(tiny_model)
+    decoder.start(prompts, 64)
+    kept = [19, 3, 18, 0]
+    decoder.keep(torch.tensor(kept))
+    found = decoder.step(torch.tensor([5, 6, 7, 8]))
+    with torch.no_grad():
+        for row, (index, token) in enumerate(zip(kept, [5, 6, 7, 8], strict=True)):
+            expected = tiny_model(torch.tensor([[*prompts[index], token]]))[0, -1]
+            assert torch.allclose(found[row], expected, atol=1e-4)
+
+
+def test_batches_of_any_size_give_the_same_texts(tiny_model, monkeypatch):
+    prompts = ["Once", "Then they wanted", "", "Tom found a kite in the park. " * 5] * 6
+    settings = {"samples": 2, "max_tokens": 30, "seed": 1}
+    one = generate(tiny_model, prompts, **settings)
+    monkeypatch.setitem(generating.CACHE_BYTES, "cpu", 1)  # 16 rows
+    assert generate(tiny_model, prompts, **settings) == one
+    assert [(c.prompt, c.sample) for c in one] == [(p, s) for p in prompts for s in range(2)]
+
+
+def test_hooks_are_obeyed_while_it_writes(tiny_model):
+    plain = generate(tiny_model, ["Once", "Then they"], max_tokens=15, temperature=0, seed=0)
+    seen = []
+
+    def watch(activation, hook):
+        seen.append(activation.shape[1])
+
+    with tiny_model.hooks(fwd_hooks=[("blocks.1.hook_resid_post", watch)]):
+        watched = generate(tiny_model, ["Once", "Then they"], max_tokens=15, temperature=0, seed=0)
+    assert watched == plain
+    assert seen[1:] == [1] * 14
+    with (
+        tiny_model.hooks(fwd_hooks=[("blocks.1.attn.hook_pattern", watch)]),
+        pytest.raises(ModelError, match="Patterns"),
+    ):
+        generate(tiny_model, ["Once"], max_tokens=3, seed=0)
+
+
+def test_an_empty_prompt_begins_a_story(tiny_model):
+    [found] = generate(tiny_model, [""], max_tokens=10, temperature=0, seed=0)
+    assert found.completion == greedy_without_cache(tiny_model, "", 10)
+
+
+def test_progress_grows_to_the_number_asked(tiny_model):
+    seen = []
+    generate(tiny_model, ["Once"] * 20, samples=2, max_tokens=10, seed=0, progress=seen.append)
+    assert seen == sorted(seen)
+    assert seen[-1] == 40
+    assert len(set(seen)) > 3
+
+
+def test_a_model_without_a_tokenizer_cannot_write(tiny_model, monkeypatch):
+    monkeypatch.setattr(tiny_model, "tokenizer", None)
+    with pytest.raises(ModelError, match="tokenizer"):
+        generate(tiny_model, ["Once"], seed=0)
+
+
+@pytest.mark.parametrize("n_vocab", [5, 64, 300])
+def test_a_token_is_drawn_where_the_distribution_passes_the_number(n_vocab):
+    logits = torch.randn(400, n_vocab, generator=torch.Generator().manual_seed(0)) * 2
+    draw = torch.rand(400, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    draw[:2] = torch.tensor([0.0, 1 - 2**-53])
+    cumulative = (logits / 0.7).softmax(-1).double().numpy().cumsum(-1)
+    expected = [
+        min(np.searchsorted(row, u * row[-1], side="right"), n_vocab - 1)
+        for row, u in zip(cumulative, draw.numpy(), strict=True)
+    ]
+    assert choose(logits, draw, Sampling(1, 0.7, None)).tolist() == expected
+    shares = choose(logits[:1].expand(400, -1), draw, Sampling(1, 1.0, 3)).unique()
+    assert set(shares.tolist()) == set(logits[0].topk(3).indices.tolist())
 
 
 def test_it_samples_the_distribution_of_the_model(tiny_model):

@@ -10,7 +10,7 @@ import math
 import torch
 import torch.nn.functional as F
 from einops import einsum, rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
@@ -26,22 +26,63 @@ def watched(*hooks: HookPoint) -> bool:
     return any(hook._forward_hooks or hook._backward_hooks for hook in hooks)
 
 
-class KeyValues:
-    """Keys and values of one layer for the positions read so far, each story at its own length.
+def allowed_pairs(query_pos: Tensor, key_pos: Tensor, window: int | None) -> Tensor:
+    """Whether a query at one position may look at a key at another: [... query_pos key_pos]."""
+    distance = query_pos[..., :, None] - key_pos[..., None, :]
+    causal = distance >= 0
+    return causal if window is None else causal & (distance < window)
 
-    ``keys``, ``values``: [story head pos d_head]. ``start``: [story] first position of the next tokens.
+
+class Place:
+    """Where the next tokens of each row stand, the same for all layers.
+
+    ``start``: [row] position of the first of them. ``n_new``: how many. ``n_keys``: slots of the cache that are read;
+    slot is position, and what stands behind a row's newest token is masked.
     """
 
-    def __init__(self, keys: Tensor, values: Tensor, start: Int[Tensor, " story"]) -> None:
-        self.keys, self.values, self.start = keys, values, start
+    def __init__(self, start: Int[Tensor, " row"], n_new: int, n_keys: int) -> None:
+        self.start, self.n_new, self.n_keys = start, n_new, n_keys
+        self._masks: dict[int | None, Tensor] = {}
+
+    def mask(self, window: int | None) -> Bool[Tensor, "row 1 new key"] | None:
+        """What the new tokens may look at; None where that is what plain causal attention allows."""
+        if self.n_new > 1 and (window is None or self.n_new <= window):
+            return None
+        if window not in self._masks:
+            query = self.start[:, None] + torch.arange(self.n_new, device=self.start.device)
+            key = torch.arange(self.n_keys, device=self.start.device)
+            self._masks[window] = allowed_pairs(query, key, window)[:, None]
+        return self._masks[window]
+
+
+class KeyValues:
+    """Keys and values of one layer while text is written, [row head slot d_head], and where the next ones stand."""
+
+    def __init__(self, keys: Tensor, values: Tensor, place: Place) -> None:
+        self.keys, self.values, self.place = keys, values, place
+
+    @property
+    def start(self) -> Int[Tensor, " row"]:
+        """Position of the first of each row's next tokens."""
+        return self.place.start
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write [story head new d_head] behind what is there; give all keys and values back."""
-        stories = torch.arange(len(self.start), device=keys.device)[:, None]
-        pos = self.start[:, None] + torch.arange(keys.shape[2], device=keys.device)
-        self.keys[stories, :, pos] = keys.transpose(1, 2)
-        self.values[stories, :, pos] = values.transpose(1, 2)
-        return self.keys, self.values
+        """Write [row head new d_head] at its place; give the keys and values that are read."""
+        for cache, new in ((self.keys, keys), (self.values, values)):
+            if self.place.n_new > 1:  # a prompt, from position 0
+                cache[:, :, : self.place.n_new] = new
+            else:
+                cache[torch.arange(len(new), device=new.device), :, self.place.start] = new[:, :, 0]
+        n_keys = self.place.n_keys
+        return self.keys[:, :, :n_keys], self.values[:, :, :n_keys]
+
+    def keep(self, rows: Int[Tensor, " kept"], n_rows: int) -> None:
+        """Bring these rows to the front and hold ``n_rows``; only rows that change their place are copied."""
+        moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero().flatten()
+        for cache in (self.keys, self.values):
+            used = cache[:, :, : self.place.n_keys]
+            used[moved] = used[rows[moved]]
+        self.keys, self.values = self.keys[:n_rows], self.values[:n_rows]
 
 
 class Scratch:
@@ -79,9 +120,7 @@ class Attention(nn.Module):
 
     def allowed(self, query_pos: Tensor, key_pos: Tensor) -> Tensor:
         """Whether a query at one position may look at a key at another."""
-        distance = query_pos[..., :, None] - key_pos[..., None, :]
-        causal = distance >= 0
-        return causal if self.window is None else causal & (distance < self.window)
+        return allowed_pairs(query_pos, key_pos, self.window)
 
     def project(self, x: Residual, parts: str = "QKV") -> list[Float[Tensor, "story pos head d_head"]]:
         """Queries, keys, values (``parts``) of the normalised residual stream in one product."""
@@ -109,13 +148,17 @@ class Attention(nn.Module):
         n_pos = q.shape[2]
         mask = None
         if past is not None:
-            query_pos = past.start[:, None] + torch.arange(n_pos, device=q.device)
             k, v = past.append(k, v)
-            mask = self.allowed(query_pos, torch.arange(k.shape[2], device=q.device))[:, None]
+            mask = past.place.mask(self.window)
         elif self.window is not None and n_pos > self.window:
             pos = torch.arange(n_pos, device=q.device)
             mask = self.allowed(pos, pos)
-        z = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=1.0)
+        if (
+            q.dtype == torch.bfloat16 and not q.is_cuda
+        ):  # on a CPU its backward pass takes twice as long as float32
+            q, k, v = q.float(), k.float(), v.float()
+        with torch.autocast(q.device.type, enabled=False):
+            z = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=1.0)
         return rearrange(z, "s h p e -> s p h e")
 
     def write(self, z: Float[Tensor, "story pos head d_head"]) -> Residual:

@@ -25,6 +25,7 @@ from transformer_lens.hook_points import HookPoint
 
 from tslens.errors import ModelError
 from tslens.model.attention import Attention, KeyValues, Pattern, Residual, Scratch, watched
+from tslens.model.decoding import CachedDecoder
 from tslens.model.hooked import HookedModel
 from tslens.model.spec import N_CTX, WINDOW, ModelSpec
 
@@ -205,6 +206,10 @@ class TinyTransformer(HookedModel):
         for layer, block in enumerate(self.blocks):
             resid = block(resid, past[layer] if past else None)
         return self.ln_final(resid)
+
+    def decoder(self) -> CachedDecoder:
+        """What writes text with this model, one token a step, a cache behind it."""
+        return CachedDecoder(self)
 
     def forward(
         self,

@@ -1,0 +1,130 @@
+"""An ablated model is the model whose output weights are zero, in whatever runs it, and only while it is ablated."""
+
+import copy
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from tslens.causal.ablation import LayerId, ablated, parse_component
+from tslens.errors import ModelError, UsageError
+from tslens.model.generate import generate
+from tslens.types import HeadId, NeuronId
+
+COMPONENTS = ["L0H3", "L1N117", "L0", "L1.attn", "L0.mlp"]
+
+
+def without(model, text):
+    """A copy of a model with the output weights of a component zero."""
+    model, component = copy.deepcopy(model), parse_component(text)
+    block = model.blocks[component.layer]
+    with torch.no_grad():
+        if isinstance(component, HeadId):
+            block.attn.W_O[component.index] = 0
+        elif isinstance(component, NeuronId):
+            block.mlp.W_out[component.index] = 0
+        else:
+            if component.part != "mlp":
+                block.attn.W_O.zero_(), block.attn.b_O.zero_()
+            if component.part != "attn":
+                block.mlp.W_out.zero_(), block.mlp.b_out.zero_()
+    return model
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model):
+    """The tiny model with biases that are not zero, so that a layer's biases count."""
+    model = copy.deepcopy(tiny_model)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(("b_O", "b_out", "b_in")):
+                parameter.normal_(0, 0.3, generator=torch.Generator().manual_seed(len(name)))
+    return model
+
+
+@pytest.mark.parametrize("text", COMPONENTS)
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_ablated_generation_is_that_of_the_ablated_weights(model, text, temperature):
+    prompts = ["Once", "Then they wanted", "Tom found a kite in the park. " * 20]
+    settings = {"samples": 2, "max_tokens": 25, "temperature": temperature, "seed": 3}
+    plain = generate(model, prompts, **settings)
+    with ablated(model, [parse_component(text)]):
+        found = generate(model, prompts, **settings)
+    assert found == generate(without(model, text), prompts, **settings)
+    if not text.startswith("L1N"):  # one neuron of 256 may change no token
+        assert found != plain
+    assert generate(model, prompts, **settings) == plain
+
+
+@pytest.mark.parametrize("text", COMPONENTS)
+def test_ablated_logits_are_those_of_the_ablated_weights(model, text):
+    tokens = model.to_tokens("Once upon a time, Tom found a kite.")
+    with torch.no_grad(), ablated(model, [parse_component(text)]):
+        found = model(tokens)
+        patterns = [pattern.clone() for pattern in model.attention_patterns(tokens)]
+    with torch.no_grad():
+        expected = without(model, text)(tokens)
+        expected_patterns = list(without(model, text).attention_patterns(tokens))
+        plain = model(tokens)
+    assert torch.allclose(found, expected, atol=1e-5)
+    assert (found - plain).abs().max() > 1e-4
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(patterns, expected_patterns, strict=True))
+
+
+def test_several_components_and_blocks_add_up(model):
+    tokens = model.to_tokens("Once upon a time")
+    chosen = [parse_component(text) for text in ("L0H1", "L0H2", "L1N5", "L1N6")]
+    with torch.no_grad(), ablated(model, chosen[:2]), ablated(model, chosen[2:]):
+        found = model(tokens)
+    expected = without(without(without(without(model, "L0H1"), "L0H2"), "L1N5"), "L1N6")
+    with torch.no_grad():
+        assert torch.allclose(found, expected(tokens), atol=1e-5)
+
+
+def test_an_error_takes_the_hooks_off_and_leaves_those_of_others(model):
+    def other(activation, hook):
+        return None
+
+    point = model.hook_dict["blocks.0.attn.hook_z"]
+    before = len(point._forward_hooks)
+    point.add_hook(other)
+    with pytest.raises(ZeroDivisionError), ablated(model, [HeadId(0, 3), LayerId(1)]):
+        assert len(point._forward_hooks) == before + 2
+        raise ZeroDivisionError
+    assert len(point._forward_hooks) == len(point.fwd_hooks) == before + 1
+    model.reset_hooks()
+    assert not any(model.list_hooks())
+
+
+def test_tools_that_reset_hooks_do_not_end_an_ablation(model):
+    tokens = model.to_tokens("Once upon a time")
+    with torch.no_grad(), ablated(model, [HeadId(0, 3)]):
+        model.reset_hooks()
+        _, cache = model.run_with_cache(tokens)
+        assert not cache["z", 0][:, :, 3].any()
+        assert cache["z", 0][:, :, 2].any()
+
+
+@pytest.mark.parametrize("text", COMPONENTS)
+def test_names_are_read_back(text):
+    assert str(parse_component(text)) == text
+    assert parse_component(f" {text.replace('L', 'l')} ") == parse_component(text)
+
+
+@pytest.mark.parametrize("text", ["", "L", "H3", "L0H", "L0X3", "L0.head", "0", "L0H3 L0H4"])
+def test_other_names_are_refused(text):
+    with pytest.raises(UsageError, match="no component"):
+        parse_component(text)
+
+
+@pytest.mark.parametrize("text", ["L2", "L2H0", "L0H4", "L0N256"])
+def test_components_that_the_model_lacks_are_refused(model, text):
+    with pytest.raises(UsageError, match=f"no {text}"), ablated(model, [parse_component(text)]):
+        pass
+    assert not any(model.list_hooks())
+
+
+def test_a_model_without_the_hook_point_says_so(model):
+    bare = SimpleNamespace(cfg=model.cfg, hook_dict={})
+    with pytest.raises(ModelError, match="hook_z"), ablated(bare, [HeadId(0, 0)]):
+        pass

@@ -1,0 +1,1 @@
+"""Interventions on a model: what happens without a component."""

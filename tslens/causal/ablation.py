@@ -1,0 +1,160 @@
+"""A model without some of its components: heads, neurons, layers.
+
+While :func:`ablated` holds, hooks on the model replace what a component gives to the residual stream. Whatever runs the
+model then (generation, loss, logits) runs without the component, as if its output weights were zero.
+
+| component | what is zero |
+|---|---|
+| ``L0H3`` | what head 3 of layer 0 mixes from the values (``hook_z``); the bias of the attention output stays |
+| ``L0N117`` | the activation of MLP neuron 117 of layer 0 (``hook_post``) |
+| ``L0.attn``, ``L0.mlp`` | all that the attention or the MLP of layer 0 writes, its bias too |
+| ``L0`` | both |
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from torch import Tensor
+
+from tslens.errors import ModelError, UsageError
+from tslens.types import HeadId, NeuronId
+
+
+@dataclass(frozen=True)
+class LayerId:
+    """One layer, printed ``L0``, or only its attention or MLP, ``L0.attn``, ``L0.mlp``."""
+
+    layer: int
+    part: Literal["attn", "mlp"] | None = None
+
+    def __str__(self) -> str:
+        return f"L{self.layer}.{self.part}" if self.part else f"L{self.layer}"
+
+
+Component = HeadId | NeuronId | LayerId
+Ablation = Callable[[Tensor], Tensor]
+
+
+class Hookable(Protocol):
+    """A model with TransformerLens' configuration and hook points: its own, or those of its ``bridge``."""
+
+    cfg: Any
+
+
+def parse_component(text: str) -> Component:
+    """Read ``L0H3``, ``L0N117``, ``L0``, ``L0.attn`` or ``L0.mlp``. Raises UsageError on anything else."""
+    found = re.fullmatch(r"[Ll](\d+)(?:([HhNn])(\d+)|\.(attn|mlp))?", text.strip())
+    if not found:
+        raise UsageError(
+            f'"{text}" is no component of a model.',
+            "Write a head as L0H3, a neuron as L0N117, a layer as L0, its halves as L0.attn and L0.mlp.",
+        )
+    layer, kind, index, part = int(found[1]), found[2], found[3], found[4]
+    if kind:
+        return HeadId(layer, int(index)) if kind in "Hh" else NeuronId(layer, int(index))
+    return LayerId(layer, part)  # type: ignore[arg-type]
+
+
+@contextmanager
+def ablated(model: Hookable, components: Sequence[Component]) -> Iterator[None]:
+    """Run a model without these components, their output replaced by zero, inside a ``with`` block.
+
+    The hooks are taken off at its end, whatever ends it; other hooks on the model stay. Blocks can be nested.
+    Raises UsageError for a component that the model does not have, ModelError where it lacks the hook point.
+    """
+    hooked: Any = getattr(model, "bridge", model)
+    points = hooked.hook_dict
+    ablations: dict[str, list[Ablation]] = defaultdict(list)
+    for component in components:
+        check_component(model, component)
+        for name, ablation in _ablations(model, component):
+            if name not in points:
+                raise ModelError(
+                    f"{component} cannot be ablated: this model has no hook point {name}.",
+                    "Ablate another component, or use a model that has it.",
+                )
+            ablations[name].append(ablation)
+    added: list[tuple[Any, Any]] = []
+    try:
+        for name, of_point in ablations.items():
+            point = points[name]
+            point.add_hook(
+                _in_turn(of_point), is_permanent=True
+            )  # so that no reset_hooks of a tool takes it off
+            added.append((point, point.fwd_hooks[-1]))
+        yield
+    finally:
+        for point, handle in added:
+            handle.hook.remove()
+            point.fwd_hooks = [other for other in point.fwd_hooks if other is not handle]
+
+
+def check_component(model: Hookable, component: Component) -> None:
+    """Raise UsageError if a model does not have a component, saying what it has."""
+    cfg = model.cfg
+    if not 0 <= component.layer < cfg.n_layers:
+        raise UsageError(
+            f"There is no {component}: the model has {cfg.n_layers} layers.",
+            f"Choose a layer from L0 to L{cfg.n_layers - 1}.",
+        )
+    if isinstance(component, LayerId):
+        return
+    kind, letter, n_there = (
+        ("heads", "H", cfg.n_heads) if isinstance(component, HeadId) else ("neurons", "N", cfg.d_mlp)
+    )
+    if not 0 <= component.index < n_there:
+        raise UsageError(
+            f"There is no {component}: a layer of the model has {n_there} {kind}.",
+            f"Choose one from L{component.layer}{letter}0 to L{component.layer}{letter}{n_there - 1}.",
+        )
+
+
+def _ablations(model: Hookable, component: Component) -> Iterator[tuple[str, Ablation]]:
+    """Hook points of a component, and what is done there."""
+    block = f"blocks.{component.layer}"
+    if isinstance(component, HeadId):
+        yield f"{block}.attn.hook_z", _zero_head(component.index, model.cfg.n_heads)
+    elif isinstance(component, NeuronId):
+        yield f"{block}.mlp.hook_post", _zero_neuron(component.index)
+    else:
+        if component.part != "mlp":
+            yield f"{block}.hook_attn_out", _zero_all
+        if component.part != "attn":
+            yield f"{block}.hook_mlp_out", _zero_all
+
+
+def _zero_head(head: int, n_heads: int) -> Ablation:
+    def ablate(z: Tensor) -> Tensor:
+        by_head = z.clone().reshape(*z.shape[:2], n_heads, -1)  # some models hold the heads of z side by side
+        by_head[:, :, head] = 0
+        return by_head.reshape(z.shape)
+
+    return ablate
+
+
+def _zero_neuron(neuron: int) -> Ablation:
+    def ablate(post: Tensor) -> Tensor:
+        post = post.clone()
+        post[..., neuron] = 0
+        return post
+
+    return ablate
+
+
+def _zero_all(written: Tensor) -> Tensor:
+    return written.new_zeros(written.shape)
+
+
+def _in_turn(ablations: Sequence[Ablation]) -> Callable[..., Tensor]:
+    def hook_fn(activation: Tensor, hook: Any) -> Tensor:
+        for ablation in ablations:
+            activation = ablation(activation)
+        return activation
+
+    return hook_fn
