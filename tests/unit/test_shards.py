@@ -155,14 +155,14 @@ def test_impossible_settings_leave_nothing(source: Path, tmp_path: Path, options
 def test_a_source_that_changes_is_noticed(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, passes = shards.read_stories, []
+    real, passes = shards.read_sources, []
 
-    def changing(path: Path, *, text_only: bool) -> Iterator[Story]:
-        passes.append(path)
-        stories = list(real(path, text_only=text_only))
+    def changing(paths: list[str | Path]) -> Iterator[Story]:
+        passes.append(paths)
+        stories = list(real(paths))
         return iter(stories if len(passes) == 1 else stories[:-1])
 
-    monkeypatch.setattr(shards, "read_stories", changing)
+    monkeypatch.setattr(shards, "read_sources", changing)
     with pytest.raises(DataError, match="changed"):
         import_corpus(source, tmp_path, vocab_size=300)
     assert contents(tmp_path) == {}
@@ -206,6 +206,33 @@ def test_imports_are_kept_by_content_and_settings(source: Path, tmp_path: Path) 
     ]
     assert len({first.folder, *(other.folder for other in others)}) == 4
     assert first.folder.name.startswith("made-400-")
+
+
+def test_several_sources_are_one_corpus(source: Path, tmp_path: Path) -> None:
+    """Their stories follow each other; what is in both counts once."""
+    more = ["Sue flew a kite.", "Sue lost a shoe."]
+    assert not any(is_validation(Story(text)) for text in more)
+    other = write(tmp_path / "more.jsonl", [*more, TEXTS[0]])
+    both = corpus_for([source, other], tmp_path / "cache", vocab_size=400)
+    joined = import_corpus(
+        write(tmp_path / "joined.jsonl", [*TEXTS, *more, TEXTS[0]]), tmp_path / "c", vocab_size=400
+    )
+    for one, two in ((both.train, joined.train), (both.validation, joined.validation)):
+        assert [story.tolist() for story in one] == [story.tolist() for story in two]
+    assert both.facts["n_duplicates"] == 1
+    assert both.source == "made.jsonl+more.jsonl"
+    cache = tmp_path / "cache"
+    assert corpus_for([str(source), str(other)], cache, vocab_size=400).folder == both.folder
+    assert corpus_for([other, source], cache, vocab_size=400).source_sha256 != both.source_sha256
+    alone = corpus_for([source], cache, vocab_size=400)
+    assert alone.folder == corpus_for(source, cache, vocab_size=400).folder
+
+
+def test_an_imported_folder_is_a_source_only_alone(source: Path, corpus: Corpus, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="imported already") as caught:
+        corpus_for([corpus.folder, source], tmp_path)
+    assert "alone" in caught.value.hint
+    assert corpus_for([corpus.folder], tmp_path).folder == corpus.folder
 
 
 def test_one_process_imports_at_a_time(source: Path, tmp_path: Path) -> None:

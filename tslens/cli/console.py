@@ -1,8 +1,12 @@
-"""How commands speak: results on standard output, progress and warnings on standard error."""
+"""How commands speak: results on standard output, progress and warnings on standard error.
+
+Of several processes that torchrun started, only the first speaks.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,18 +16,28 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
+def _is_silent() -> bool:
+    return os.environ.get("RANK", "0") != "0"
+
+
 def say(line: str) -> None:
     """One line of progress or explanation, on standard error."""
+    if _is_silent():
+        return
     print(printable(line), file=sys.stderr, flush=True)
 
 
 def show_json(value: Any) -> None:
     """One JSON object on standard output; not-a-number has no place in it."""
+    if _is_silent():
+        return
     print(json.dumps(value, ensure_ascii=False, allow_nan=False))
 
 
 def show(text: str) -> None:
     """Plain text on standard output."""
+    if _is_silent():
+        return
     print(printable(text))
 
 
@@ -34,6 +48,8 @@ def printable(text: str) -> str:
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table that fits the terminal; columns named ``<name>`` are text, others are set flush right."""
+    if _is_silent():
+        return
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -66,5 +82,5 @@ def progress_bar(description: str, total: float | None) -> Iterator[tuple[Progre
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, disable=not console.is_terminal or _is_silent()) as progress:
         yield progress, progress.add_task(description, total=total, note="")

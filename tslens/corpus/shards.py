@@ -20,9 +20,10 @@ import numpy as np
 from jaxtyping import UInt16
 
 import tslens
-from tslens.corpus.stories import VALIDATION_ONE_IN, describe_source, is_validation, read_stories
+from tslens.corpus.sources import Sources, describe_sources, listed, read_sources
+from tslens.corpus.stories import VALIDATION_ONE_IN, is_validation
 from tslens.corpus.tokenizer import StoryTokenizer
-from tslens.errors import DataError
+from tslens.errors import DataError, UsageError
 from tslens.files import atomic_write, locked, read_json, write_json
 from tslens.types import Story
 
@@ -101,32 +102,42 @@ class Corpus:
 
 
 def corpus_for(
-    source: str | Path,
+    source: Sources,
     cache: Path,
     *,
     vocab_size: int = 4096,
     context: int = 512,
+    wait: bool = False,
     progress: Progress = lambda n_stories: None,
 ) -> Corpus:
-    """An imported folder as it is, or a source imported into ``cache`` unless it has been before.
+    """An imported folder as it is, or sources imported into ``cache`` unless they have been before.
 
-    Raises RunError if another process is importing the same source, and what :func:`import_corpus` raises.
+    ``wait``: for another process that is importing the same. Raises UsageError for an imported folder among several
+    sources, RunError if another process is importing the same and there is no waiting, and what
+    :func:`import_corpus` raises.
     """
-    if _is_complete(Path(source)):
-        return Corpus(Path(source))
-    name, sha256 = describe_source(source)
+    sources = listed(source)
+    imported = [Path(one) for one in sources if _is_complete(Path(one))]
+    if imported and len(sources) > 1:
+        raise UsageError(
+            f"{imported[0]} is imported already, with a tokenizer of its own.",
+            "Give it alone, or give the stories that it was made from.",
+        )
+    if imported:
+        return Corpus(imported[0])
+    name, sha256 = describe_sources(sources)
     key = hashlib.sha256(f"{sha256} {vocab_size} {context} {tslens.__version__}".encode()).hexdigest()
     folder = cache / f"{name.replace(':', '-').split('.')[0]}-{vocab_size}-{key[:12]}"
     if _is_complete(folder):
         return Corpus(folder)
-    with locked(folder):
+    with locked(folder, wait=wait):
         if _is_complete(folder):
             return Corpus(folder)
         return import_corpus(source, folder, vocab_size=vocab_size, context=context, progress=progress)
 
 
 def import_corpus(
-    source: str | Path,
+    source: Sources,
     folder: Path,
     *,
     vocab_size: int = 4096,
@@ -134,7 +145,7 @@ def import_corpus(
     context: int = 512,
     progress: Progress = lambda n_stories: None,
 ) -> Corpus:
-    """Learn a tokenizer from the training side of a source, or take the given one; write both sides as shards.
+    """Learn a tokenizer from the training side of the sources, or take the given one; write both sides as shards.
 
     Exact duplicates of a text are dropped and counted. If the hash holds out no story, the one with the smallest
     hash is held out. A corpus that the folder holds, or the rest of an import that died, is replaced; nothing is
@@ -144,9 +155,10 @@ def import_corpus(
     Raises DataError if the stories cannot be read or leave one side empty; UsageError for an impossible
     vocabulary or context; RunError if the folder cannot be written.
     """
-    name, sha256 = describe_source(source)
+    sources = listed(source)
+    name, sha256 = describe_sources(sources)
     digests = array("Q")
-    stories = _training_side(source, digests, None, progress)
+    stories = _training_side(sources, digests, None, progress)
     learned = tokenizer or StoryTokenizer.train(stories, vocab_size=vocab_size)
     for _ in stories:  # to the end, where the tokenizer is given
         pass
@@ -156,7 +168,7 @@ def import_corpus(
     if not held_out.any():
         held_out = found == different[0]
         if tokenizer is None:
-            learning = _training_side(source, array("Q"), int(different[0]), progress)
+            learning = _training_side(sources, array("Q"), int(different[0]), progress)
             learned = StoryTokenizer.train(learning, vocab_size=vocab_size)
     if held_out.all():
         raise DataError(
@@ -170,7 +182,7 @@ def import_corpus(
         learned.save(folder / "tokenizer.json")
         writers = [_Writer(folder, side) for side in SIDES]
         n_read = n_cut = 0
-        for group in _groups(read_stories(source, text_only=True)):
+        for group in _groups(read_sources(sources)):
             place = slice(n_read, n_read + len(group))
             n_read += len(group)
             if [story.digest for story in group] != found[place].tolist():
@@ -206,14 +218,14 @@ def import_corpus(
 
 
 def _training_side(
-    source: str | Path, digests: array[int], lone: int | None, progress: Progress
+    sources: list[str | Path], digests: array[int], lone: int | None, progress: Progress
 ) -> Iterator[Story]:
-    """Stories to learn the tokenizer from. Goes through the whole source and notes the hash of every story.
+    """Stories to learn the tokenizer from. Goes through all sources and notes the hash of every story.
 
     ``lone``: hash of the story that is held out instead of the usual ones.
     """
     n_characters = 0
-    for story in read_stories(source, text_only=True):
+    for story in read_sources(sources):
         digests.append(story.digest)
         held_out = is_validation(story) if lone is None else story.digest == lone
         if not held_out and n_characters < TOKENIZER_CHARACTERS:

@@ -1,0 +1,50 @@
+"""How fast training goes: share of the device's peak, and times in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tslens.corpus.shards import Corpus
+
+
+class Speedometer:
+    """Share of a device's peak that models reach. ``device``: None where it is not known or not wanted."""
+
+    def __init__(self, corpus: Corpus, device: str | None) -> None:
+        from tslens.train.flops import device_peak
+
+        self.corpus, self.peak = corpus, None if device is None else device_peak(device)
+        self.flops: dict[str, float] = {}
+
+    def mfu(self, model: str, tokens_per_second: float) -> float | None:
+        """Model FLOPs utilisation, 0 to 1; None where the peak is not known."""
+        from tslens.model.spec import ModelSpec
+        from tslens.train.flops import flops_per_token, mfu
+
+        if self.peak is None:
+            return None
+        if model not in self.flops:
+            self.flops[model] = flops_per_token(
+                ModelSpec.from_name(model), self.corpus.tokenizer.vocab_size, self.corpus.train.lengths
+            )
+        return mfu(self.flops[model], tokens_per_second, self.peak)
+
+
+def duration(seconds: float) -> str:
+    """A time in two units at most: ``8 s``, ``4 min 10 s``, ``3 h 5 min``, ``12 d 4 h``."""
+    whole = round(seconds)
+    for big, small, size in (("d", "h", 86_400), ("h", "min", 3_600), ("min", "s", 60)):
+        if whole >= size:
+            rest = whole % size // {"h": 3_600, "min": 60, "s": 1}[small]
+            return f"{whole // size} {big} {rest} {small}" if rest else f"{whole // size} {big}"
+    return f"{whole} s" if whole >= 1 or seconds == 0 else f"{seconds:.1f} s"
+
+
+def short(value: float) -> str:
+    """A number with three figures and a letter: ``1.05M``, ``37.2P``."""
+    value = float(f"{value:.3g}")
+    for letter, size in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"
