@@ -96,7 +96,7 @@ def bench_model(name: str, tokenizer: StoryTokenizer, stories: list, rounds: int
     best: dict[str, list[float]] = {}
     for size in SIZES:
         batches = list(story_batches(stories, tokenizer, n_ctx=512, batch_tokens=size))
-        calibration = calibrate(batches, probes, tokenizer.vocab_size)
+        calibration = calibrate(batches, probes, tokenizer.vocab_size, window=256)
         plans = [make_plan(batch, probes, calibration) for batch in batches]
         n_tokens = sum(int(batch.length.sum()) for batch in batches)
         check_equal(sides, plans[0])

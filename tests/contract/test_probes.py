@@ -24,7 +24,7 @@ def probe(request):
 @pytest.fixture(scope="module")
 def batch(probe, stories, tokenizer):
     own = probe.own_batches(
-        d_vocab=tokenizer.vocab_size, eos_id=tokenizer.eos_id, n_ctx=512, seed=0, batch_tokens=2048
+        d_vocab=tokenizer.vocab_size, start_id=tokenizer.start_id, n_ctx=512, seed=0, batch_tokens=2048
     )
     return next(own) if own is not None else batch_of_stories(stories[:6], tokenizer, n_ctx=512)
 

@@ -35,7 +35,7 @@ def test_mul_equals_the_head_detector_on_stories(tiny_model, stories, probe):
 def test_mul_equals_the_head_detector_on_repeated_random_tokens(tiny_model, stories):
     """The detector reads text, so the sequences of the induction probe are handed to it as tokens."""
     probe = find_probes()["induction"]
-    size = {"d_vocab": tiny_model.cfg.d_vocab, "eos_id": tiny_model.tokenizer.eos_id, "n_ctx": 512}
+    size = {"d_vocab": tiny_model.cfg.d_vocab, "start_id": tiny_model.tokenizer.start_id, "n_ctx": 512}
     batches = list(probe.own_batches(**size, seed=0, batch_tokens=1024))
     sequences = [
         torch.from_numpy(batch.tokens[row, : batch.length[row]])[None]

@@ -13,12 +13,12 @@ import typer
 
 from tslens.cli import options
 from tslens.cli.console import progress_bar, say, show, show_json, show_table
-from tslens.files import RunFolder, check_writable
+from tslens.files import check_writable
 
 if TYPE_CHECKING:
     from tslens.model.load import ModelSource
     from tslens.model.loss import LossReport
-    from tslens.model.transformer import TinyTransformer
+    from tslens.model.story_model import StoryModel
     from tslens.probes.verdict import HeadsReport
     from tslens.types import HeadScore, Provenance, Story
 
@@ -88,11 +88,11 @@ def scan_model(
     say(source.note)
     loaded = open_model(source, device=options.resolve_device(device))
     held_out = HeldOut(loaded, stories, n_stories)
-    folder = out or (source.run or RunFolder(Path("runs") / source.label)).results("heads")
+    folder = out or source.home.results("heads")
     for target in (folder, *([html.parent] if html is not None else [])):
         check_writable(target)
     loss = loss_on(loaded, held_out.first)
-    say_loss(loss, len(held_out.first), source.run)
+    say_loss(loss, len(held_out.first), source)
     with progress_bar("scanning", n_stories) as (bar, task):
         report = score_heads(
             loaded,
@@ -102,8 +102,10 @@ def scan_model(
             progress=lambda n: bar.update(task, completed=n, note=f"{n} stories"),
         )
     left_out = f", {held_out.n_excluded} training stories left out" if held_out.n_excluded else ""
+    if not loaded.train_digests:
+        left_out = "; what it was trained on is not known, so nothing was left out"
     cut = f", {report.n_cut} cut at {loaded.cfg.n_ctx} tokens" if report.n_cut else ""
-    say(f"stories: {report.n_stories} of {held_out.source}{left_out}{cut}")
+    say(f"stories: {report.n_stories} of {held_out.source}{cut}{left_out}")
     record = provenance(
         command=shlex.join(["tslens", *sys.argv[1:]]),
         seed=seed,
@@ -130,21 +132,21 @@ def scan_model(
     show(f"wrote {path}" + (f"\nwrote {html}" if html else ""))
 
 
-def validation_beside(run: RunFolder | None) -> str:
-    """The validation figure of a run and its 4-gram's, as in ``validation 1.021, 4-gram 1.078``; or nothing."""
-    known = run.validation_bits() if run else None
-    if run is None or known is None:
+def validation_beside(source: ModelSource) -> str:
+    """The validation figure of a model and its 4-gram's, as in ``validation 1.021, 4-gram 1.078``; or nothing."""
+    known = source.validation_bits()
+    if known is None:
         return ""
-    ngram = run.ngram_bits()
+    ngram = source.ngram_bits()
     return f"validation {known:.3f}" + (f", 4-gram {ngram:.3f}" if ngram is not None else "")
 
 
-def say_loss(loss: LossReport, n_stories: int, run: RunFolder | None) -> None:
+def say_loss(loss: LossReport, n_stories: int, source: ModelSource) -> None:
     """Bits per byte on the stories; a warning where the model does much worse than on its own kind."""
-    beside = validation_beside(run)
+    beside = validation_beside(source)
     beside = f" ({beside})" if beside else ""
     say(f"bits per byte on the first {n_stories} stories: {loss.bits_per_byte:.3f}{beside}")
-    known = run.validation_bits() if run else None
+    known = source.validation_bits()
     if known is not None and loss.bits_per_byte > MUCH_WORSE * known:
         say(
             f"warning: that is over {MUCH_WORSE} times the validation figure. The model never learned such stories; "
@@ -184,7 +186,7 @@ def _cells(score: HeadScore) -> list[str]:
 
 def write_page(
     path: Path,
-    model: TinyTransformer,
+    model: StoryModel,
     source: ModelSource,
     report: HeadsReport,
     record: Provenance,
@@ -196,7 +198,7 @@ def write_page(
 
     at = report.counts_at_floors
     floors = {"half": report.floor / 2, "floor": report.floor, "double": report.floor * 2}
-    beside = validation_beside(source.run)
+    beside = validation_beside(source)
     header = {
         "stories": f"{report.n_stories} of {record.data}",
         "bits per byte": f"{loss.bits_per_byte:.3f} on the first {min(report.n_stories, 200)}",
@@ -223,16 +225,17 @@ def write_page(
     )
 
 
-def example_pattern(model: TinyTransformer, story: Story, index: int) -> Any:
+def example_pattern(model: StoryModel, story: Story, index: int) -> Any:
     """Patterns of all heads on the beginning of a story."""
     import torch
 
     from tslens.types import HeadId
     from tslens.viz.patterns import ExamplePattern
 
-    tokenizer = model._tokenizer()
-    ids = [tokenizer.eos_id, *tokenizer.encode(story.text)][:EXAMPLE_TOKENS]
-    tokens = torch.tensor([ids], device=model.embed.W_E.device)
+    tokenizer = model.tokenizer
+    assert tokenizer is not None  # or the scan had been refused
+    ids = [tokenizer.start_id, *tokenizer.encode(story.text)][:EXAMPLE_TOKENS]
+    tokens = torch.tensor([ids], device=model.device)
     with torch.inference_mode():
         patterns = {
             HeadId(layer, head): pattern[0, head].float().cpu().numpy()

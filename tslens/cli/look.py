@@ -73,7 +73,7 @@ def look(
     say(source.note)
     loaded = open_model(source, device=options.resolve_device(device))
     tokenizer = loaded._tokenizer()
-    ids = [tokenizer.eos_id, *tokenizer.encode(text)]
+    ids = [tokenizer.start_id, *tokenizer.encode(text)]
     if len(ids) < 3:
         raise UsageError("A text of fewer than two tokens has nothing to look at.", "Give a sentence.")
     if len(ids) > loaded.cfg.n_ctx:
@@ -84,7 +84,7 @@ def look(
         patterns = {
             HeadId(layer, index): pattern[0, index].cpu().numpy()
             for layer, pattern in enumerate(
-                loaded.attention_patterns(torch.tensor([ids], device=loaded.cfg.device))
+                loaded.attention_patterns(torch.tensor([ids], device=loaded.device))
             )
             for index in range(loaded.cfg.n_heads)
         }

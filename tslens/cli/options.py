@@ -10,7 +10,9 @@ import typer
 Model = Annotated[
     str,
     typer.Option(
-        "--model", help="Run name (l1_h256, l1_h256@seed2), run folder, checkpoint or exported folder."
+        "--model",
+        help="Name of a run or shipped model (l1_h256, l1_h256@seed2, shipped:l1_h256); a run folder, checkpoint, "
+        "folder of transformers (GPT-Neo, GPT-2, Llama) or HookedTransformer, llama2.c .bin; or owner/name of the hub.",
     ),
 ]
 SOURCES = ".jsonl or .jsonl.gz, .txt with <|endoftext|>, .parquet, author:N, or hub:OWNER/NAME:SPLIT."

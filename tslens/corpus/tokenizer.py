@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int32, UInt16
+from jaxtyping import Int32, Int64, UInt16
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from tslens.errors import ModelError, UsageError
@@ -50,8 +50,8 @@ Splitter = Callable[[str], list[tuple[int, int]]]
 class StoryTokenizer:
     """A byte-level BPE tokenizer of the `tokenizers` library, checked to give back every text.
 
-    ``eos_id``: of ``<|endoftext|>``, which stands before and after each story. ``n_bytes``: UTF-8 bytes of
-    each token, 0 for ``<|endoftext|>``; over the tokens of a text they sum to its bytes.
+    ``eos_id``: of ``<|endoftext|>``, which stands before (``start_id``) and after each story. ``n_bytes``: UTF-8
+    bytes of each token, 0 for ``<|endoftext|>``; over the tokens of a text they sum to its bytes.
     Raises ModelError if the tokenizer is of another kind, or has no ``<|endoftext|>``.
     """
 
@@ -67,6 +67,7 @@ class StoryTokenizer:
         eos_id = tokenizer.token_to_id(END)
         if eos_id is None:
             raise _other_kind(f"it has no token {END}")
+        self.start_id: int = eos_id
         self.eos_id: int = eos_id
         self._bytes = self._bytes_of_tokens()
         self.n_bytes: Int32[np.ndarray, " vocab"] = np.array([len(part) for part in self._bytes], np.int32)
@@ -115,17 +116,13 @@ class StoryTokenizer:
 
         Raises ModelError if it is absent, broken, or no byte-level BPE that gives back every text.
         """
-        file = path / "tokenizer.json" if path.is_dir() else path
-        if not file.exists() and not (path / "vocab.json").exists():
-            raise ModelError(f"There is no tokenizer {file}.", "Give a tokenizer.json, or a folder with one.")
+        tokenizer = read_tokenizer(path)
         try:
-            return cls(_read_json(file) if file.exists() else _read_gpt2(path))
+            return cls(tokenizer)
         except ModelError as error:
             raise ModelError(f"Cannot use the tokenizer {path}: {error.message}", error.hint) from error
         except Exception as error:  # what the tokenizers library raises has no other class
-            raise ModelError(
-                f"The tokenizer {path} is broken: {error}.", "Restore it from its source."
-            ) from error
+            raise broken_tokenizer(path, error) from error
 
     def save(self, path: Path) -> None:
         """Write a ``tokenizer.json``, whole or not at all; transformers reads it."""
@@ -166,17 +163,21 @@ class StoryTokenizer:
         A story whose inputs pass ``context`` positions is cut to ``[<|endoftext|>, t1 ... t_context]``: it
         has no end. Raises UsageError for a context below 1.
         """
-        if context < 1:
-            raise UsageError(f"A context of {context} tokens holds no story.", "Give 1 or more, such as 512.")
-        whole = len(ids) + 1 <= context
-        tail = [self.eos_id] if whole else []
-        return np.array([self.eos_id, *ids[:context], *tail], dtype=np.uint16)
+        return frame_story(ids, self.start_id, self.eos_id, context).astype(np.uint16)
+
+    def story_bytes(self, text: str, *, context: int) -> int:
+        """UTF-8 bytes of the text that :meth:`encode_story` keeps."""
+        return int(self.n_bytes[self.encode(text)[:context]].sum())
 
     # Tokens to text -----------------------------------------------------------------------------------
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of token ids, ``<|endoftext|>`` left out; bytes that are no whole character become U+FFFD."""
         return b"".join(self._bytes[i] for i in ids).decode("utf-8", errors="replace")
+
+    def decode_after(self, before: Sequence[int], ids: Sequence[int]) -> str:
+        """The text that ``ids`` add to that of ``before``."""
+        return self.decode(ids)
 
     def token_strings(self, ids: Iterable[int]) -> list[str]:
         r"""Each token alone, for display: ``<|endoftext|>`` by name, bytes that are no whole character as ``\xe2``."""
@@ -186,11 +187,33 @@ class StoryTokenizer:
         ]
 
 
+def frame_story(ids: Sequence[int], start_id: int, eos_id: int, context: int) -> Int64[np.ndarray, " length"]:
+    """Start, text and end of a story; cut behind ``context`` text tokens, without an end, if its inputs pass that.
+
+    Raises UsageError for a context below 1.
+    """
+    if context < 1:
+        raise UsageError(f"A context of {context} tokens holds no story.", "Give 1 or more, such as 512.")
+    tail = [eos_id] if len(ids) + 1 <= context else []
+    return np.array([start_id, *ids[:context], *tail], dtype=np.int64)
+
+
 def read_splitter(path: Path) -> Splitter:
     """A function from a text to the characters of each token, for any tokenizer of the ``tokenizers`` library.
 
     ``path``: as for ``StoryTokenizer.load``, which asks more of a tokenizer than offsets. Raises ModelError if there
     is none or it is broken.
+    """
+    tokenizer = read_tokenizer(path)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return lambda text: list(tokenizer.encode(text, add_special_tokens=False).offsets)
+
+
+def read_tokenizer(path: Path) -> Tokenizer:
+    """Read a ``tokenizer.json``, or a folder with it or with GPT-2's ``vocab.json`` and ``merges.txt``.
+
+    Raises ModelError if there is none or it is broken.
     """
     file = path / "tokenizer.json" if path.is_dir() else path
     if not file.exists() and not (path / "vocab.json").exists():
@@ -198,16 +221,14 @@ def read_splitter(path: Path) -> Splitter:
             f"There is no tokenizer {file}.", "Give the path of a tokenizer.json, or a folder with one."
         )
     try:
-        tokenizer = _read_json(file) if file.exists() else _read_gpt2(path)
-    except ModelError:
-        raise
+        return _read_json(file) if file.exists() else _read_gpt2(path)
     except Exception as error:  # what the tokenizers library raises has no other class
-        raise ModelError(
-            f"The tokenizer {path} is broken: {error}.", "Restore it from its source."
-        ) from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return lambda text: list(tokenizer.encode(text, add_special_tokens=False).offsets)
+        raise broken_tokenizer(path, error) from error
+
+
+def broken_tokenizer(path: Path, error: Exception) -> ModelError:
+    """What to say of a tokenizer that the library cannot use."""
+    return ModelError(f"The tokenizer {path} is broken: {error}.", "Restore it from its source.")
 
 
 def check_vocab_size(vocab_size: int) -> None:

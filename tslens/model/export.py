@@ -20,18 +20,27 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tslens.corpus.tokenizer import StoryTokenizer
-from tslens.errors import ModelError, RunError
-from tslens.files import read_json, write_json
+from tslens.errors import ModelError, RunError, UsageError
+from tslens.files import write_json
 from tslens.model.checkpoint import model_from_state, read_tensors
 from tslens.model.spec import WINDOW, ModelSpec
+from tslens.model.story_model import StoryModel
 from tslens.model.transformer import TinyTransformer
 
 END = "<|endoftext|>"
 Format = Literal["huggingface", "hooked-transformer"]
 
 
-def export_model(model: TinyTransformer, to: Format, folder: Path) -> None:
-    """Write a folder of the given format, whole or not at all. Raises RunError if it exists and is not empty."""
+def export_model(model: StoryModel, to: Format, folder: Path) -> None:
+    """Write a folder of the given format, whole or not at all.
+
+    Raises ModelError if it is another library's model, RunError if the folder exists and is not empty.
+    """
+    if not isinstance(model, TinyTransformer):
+        raise ModelError(
+            f"{model.cfg.model_name} is no GPT-Neo of the paper, so tslens has no other format for it.",
+            "Use the files that it was read from.",
+        )
     if folder.exists() and any(folder.iterdir()):
         raise RunError(f"{folder} is not empty.", "Export to a new folder.")
     try:
@@ -148,47 +157,42 @@ def _from_huggingface_state(state: dict[str, Tensor], spec: ModelSpec) -> dict[s
     return own
 
 
-def import_huggingface(folder: Path) -> TinyTransformer:
-    """A GPT-Neo folder of transformers as our model.
-
-    Raises ModelError for another architecture, or one that differs from the paper's (window, activation).
-    """
-    config = read_json(folder / "config.json")
-    if not isinstance(config, dict) or config.get("model_type") != "gpt_neo":
-        kind = config.get("model_type") if isinstance(config, dict) else type(config).__name__
-        raise ModelError(
-            f"{folder} holds a {kind} model, not GPT-Neo.", "Give a GPT-Neo folder of transformers."
-        )
+def is_papers_gpt_neo(config: dict[str, Any]) -> bool:
+    """Whether a ``config.json`` of transformers describes a GPT-Neo as the paper has it, of any context."""
     try:
-        spec = ModelSpec(int(config["num_layers"]), int(config["hidden_size"]), int(config["num_heads"]))
-        d_vocab, n_ctx = int(config["vocab_size"]), int(config["max_position_embeddings"])
-        same = (
-            config.get("window_size", 256) == WINDOW
+        spec = _spec_of(config)
+        return (
+            config["model_type"] == "gpt_neo"
+            and config.get("window_size", 256) == WINDOW
             and config.get("activation_function", "gelu_new") == "gelu_new"
+            and float(config.get("layer_norm_epsilon", 1e-5)) == 1e-5
+            and config.get("tie_word_embeddings", True) is True
             and (config.get("intermediate_size") or spec.d_mlp) == spec.d_mlp
             and _expand(config["attention_types"]) == _expand(_attention_types(spec))
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(
-            f"{folder}/config.json is incomplete ({error}).", "Export the model again."
-        ) from error
-    if not same:
-        raise ModelError(
-            f"{folder} is a GPT-Neo of another kind (window, activation, MLP width or layer kinds).",
-            "tslens reads those of the TinyStories paper.",
-        )
+    except (KeyError, TypeError, ValueError, UsageError):
+        return False
+
+
+def _spec_of(config: dict[str, Any]) -> ModelSpec:
+    return ModelSpec(int(config["num_layers"]), int(config["hidden_size"]), int(config["num_heads"]))
+
+
+def import_gpt_neo(folder: Path, config: dict[str, Any], tokenizer: StoryTokenizer | None) -> TinyTransformer:
+    """A GPT-Neo folder of transformers that :func:`is_papers_gpt_neo` as our model.
+
+    Raises ModelError if its weights are not whole.
+    """
+    spec = _spec_of(config)
     _, tensors = read_tensors(folder / "model.safetensors")
-    tokenizer_file = folder / "tokenizer.json"
-    tokenizer = StoryTokenizer.load(tokenizer_file) if tokenizer_file.exists() else None
     try:
         state = _from_huggingface_state(tensors, spec)
-    except (KeyError, ValueError, RuntimeError) as error:
+        shape = {"d_vocab": int(config["vocab_size"]), "n_ctx": int(config["max_position_embeddings"])}
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ModelError(
             f"{folder} does not hold a whole GPT-Neo ({error}).", "Export the model again."
         ) from error
-    return model_from_state(
-        spec, state, d_vocab=d_vocab, n_ctx=n_ctx, tokenizer=tokenizer, origin=str(folder)
-    )
+    return model_from_state(spec, state, tokenizer=tokenizer, origin=str(folder), **shape)
 
 
 def _expand(attention_types: list[Any]) -> list[str]:

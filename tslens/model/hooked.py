@@ -6,7 +6,7 @@ so TransformerLens' own ``head_detector``, ``patching``, ``ActivationCache`` and
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from jaxtyping import Float, Int
@@ -14,21 +14,22 @@ from torch import Tensor
 from transformer_lens import ActivationCache, HookedRootModule, TransformerBridgeConfig
 
 from tslens.errors import ModelError
+from tslens.model.spec import WINDOW
+from tslens.model.story_model import TwinKind, redraw
 
 if TYPE_CHECKING:
+    from tslens.corpus.text_tokenizer import TextTokenizer
     from tslens.corpus.tokenizer import StoryTokenizer
+    from tslens.model.spec import ModelSpec
 
 
-class HookedModel(HookedRootModule):
-    """Tokens in, caches out, weights stacked over layers, under TransformerLens' names."""
+class ReadsText:
+    """Text to tokens and back, under TransformerLens' names."""
 
-    cfg: TransformerBridgeConfig
-    tokenizer: StoryTokenizer | None
-    blocks: Any  # nn.ModuleList of Block
+    cfg: Any
+    tokenizer: TextTokenizer | None
 
-    # Tokens -----------------------------------------------------------------------------------------
-
-    def _tokenizer(self) -> StoryTokenizer:
+    def _tokenizer(self) -> TextTokenizer:
         if self.tokenizer is None:
             raise ModelError("This model has no tokenizer, so it cannot read text.", "Give it token ids.")
         return self.tokenizer
@@ -36,12 +37,12 @@ class HookedModel(HookedRootModule):
     def to_tokens(
         self, text: str | list[str], prepend_bos: bool = True, move_to_device: bool = True, **_: Any
     ) -> Int[Tensor, "story pos"]:
-        """Token ids of one text or several, after ``<|endoftext|>``; shorter ones are padded with it."""
+        """Token ids of one text or several, after the token that begins a story; shorter ones are padded with it."""
         texts = [text] if isinstance(text, str) else text
         tokenizer = self._tokenizer()
-        start = [tokenizer.eos_id] if prepend_bos else []
+        start = [tokenizer.start_id] if prepend_bos else []
         rows = [torch.tensor(start + tokenizer.encode(one), dtype=torch.long) for one in texts]
-        tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=tokenizer.eos_id)
+        tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=tokenizer.start_id)
         return tokens.to(self.cfg.device) if move_to_device else tokens
 
     def to_string(self, tokens: Int[Tensor, "*story pos"] | list[int]) -> str | list[str]:
@@ -63,13 +64,33 @@ class HookedModel(HookedRootModule):
             raise ModelError(f'"{string}" is {len(ids)} tokens, not one.', "Choose a string of one token.")
         return ids[0]
 
-    def tokens_to_residual_directions(
-        self, tokens: str | int | Int[Tensor, "*pos"]
-    ) -> Float[Tensor, "*pos d_model"]:
-        """Unembedding vector of each token: the direction in the residual stream that raises its logit."""
-        ids = torch.as_tensor(self.to_single_token(tokens) if isinstance(tokens, str) else tokens)
-        directions: Tensor = self.W_U.T[ids]
-        return directions
+
+class HookedModel(ReadsText, HookedRootModule):
+    """Caches out, weights stacked over layers, under TransformerLens' names; random twins."""
+
+    cfg: TransformerBridgeConfig
+    tokenizer: StoryTokenizer | None
+    spec: ModelSpec
+    blocks: Any  # nn.ModuleList of Block
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        found: torch.device = self.W_E.device
+        return found
+
+    def window(self, layer: int) -> int | None:
+        """How many positions a query of a layer may look at, its own included; None: all before it."""
+        return WINDOW if self.spec.is_local(layer) else None
+
+    def random_twin(self, kind: TwinKind, *, seed: int) -> Self:
+        """The same shape as training initialises it, or each tensor drawn with the trained one's moments."""
+        twin = type(self)(
+            self.spec, self.cfg.d_vocab, seed=seed, tokenizer=self.tokenizer, n_ctx=self.cfg.n_ctx
+        )
+        if kind == "redrawn":
+            redraw(list(twin.parameters()), list(self.parameters()), seed=seed)
+        return twin.to(self.device).eval()
 
     # Caches -----------------------------------------------------------------------------------------
 
@@ -118,6 +139,14 @@ class HookedModel(HookedRootModule):
         if name in {"W_in", "W_out", "b_in", "b_out"}:
             return self._stack("mlp", name)
         return super().__getattr__(name)
+
+    def tokens_to_residual_directions(
+        self, tokens: str | int | Int[Tensor, "*pos"]
+    ) -> Float[Tensor, "*pos d_model"]:
+        """Unembedding vector of each token: the direction in the residual stream that raises its logit."""
+        ids = torch.as_tensor(self.to_single_token(tokens) if isinstance(tokens, str) else tokens)
+        directions: Tensor = self.W_U.T[ids]
+        return directions
 
     def accumulated_bias(
         self, layer: int, mlp_input: bool = False, include_mlp_biases: bool = True

@@ -20,7 +20,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tslens.errors import UsageError
-from tslens.model.spec import WINDOW
 from tslens.probes.batch import TokenBatch
 from tslens.probes.pairs import Pairs, averaged, uniform
 from tslens.types import Basis, Position
@@ -59,14 +58,15 @@ class Row:
 
 @dataclass
 class Calibration:
-    """Facts of the text, counted on the first stories before any pattern is read.
+    """Facts of the text, counted on the first stories before any pattern is read, and one of the model.
 
     ``token_counts``: [vocab] how often each token occurs. ``offsets``: per probe and position the distances
-    from query to target, most frequent first.
+    from query to target, most frequent first. ``window``: how many positions the layers that have one look at.
     """
 
     token_counts: Int[np.ndarray, " vocab"]
     offsets: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    window: int | None = None
 
     @property
     def frequency_bin(self) -> Int[np.ndarray, " vocab"]:
@@ -94,7 +94,7 @@ class Probe(ABC):
         """Rows of a batch, always of the same positions in the same order."""
 
     def own_batches(
-        self, *, d_vocab: int, eos_id: int, n_ctx: int, seed: int, batch_tokens: int
+        self, *, d_vocab: int, start_id: int, n_ctx: int, seed: int, batch_tokens: int
     ) -> Iterator[TokenBatch] | None:
         """Sequences of the probe's own making, None if it reads the stories."""
         return None
@@ -123,10 +123,10 @@ class Probe(ABC):
         return per_story[np.unique(pairs.cluster)].mean(0)
 
 
-def uniform_null(pairs: Pairs, batch: TokenBatch) -> Null:
+def uniform_null(pairs: Pairs, batch: TokenBatch, calibration: Calibration) -> Null:
     """Attention spread evenly, for layers that see everything and for layers with a window."""
     n = len(batch.length)
-    return Null(number=(uniform(pairs, n, None), uniform(pairs, n, WINDOW)))
+    return Null(number=(uniform(pairs, n, None), uniform(pairs, n, calibration.window)))
 
 
 def off_most_frequent(pairs: Pairs, offsets: Sequence[int]) -> Pairs:

@@ -9,7 +9,7 @@ from itertools import islice
 import numpy as np
 from jaxtyping import Bool, Int
 
-from tslens.corpus.tokenizer import StoryTokenizer
+from tslens.corpus.text_tokenizer import TextTokenizer
 from tslens.corpus.words import label_tokens
 from tslens.errors import ProbeInputError
 from tslens.model.batches import cut_by_length
@@ -20,7 +20,7 @@ GROUP_STORIES = 256  # read together, so that rows of a batch are of like length
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Rows of tokens; position 0 is ``<|endoftext|>``, places behind ``length`` are padding.
+    """Rows of tokens; position 0 is the token that begins a story, places behind ``length`` are padding.
 
     ``tokens``: ids. ``length``: positions that are real. ``word``: index of the word a token belongs to, -1
     for none; ``word_first``, ``word_last``: its first and last piece. ``sentence_end``: holds a closing mark.
@@ -62,12 +62,12 @@ def batch_of_tokens(rows: Sequence[Sequence[int]], clusters: Sequence[int]) -> T
     return TokenBatch(tokens, length, np.full(shape, -1), flag, flag, flag, flag, tuple(clusters))
 
 
-def batch_of_stories(stories: Sequence[Story], tokenizer: StoryTokenizer, *, n_ctx: int) -> TokenBatch:
+def batch_of_stories(stories: Sequence[Story], tokenizer: TextTokenizer, *, n_ctx: int) -> TokenBatch:
     """Stories as the model reads them, cut at the context.
 
     Raises ProbeInputError for a story of fewer than two tokens.
     """
-    return _labelled([_encode(story, tokenizer) for story in stories], tokenizer.eos_id, n_ctx)
+    return _labelled([_encode(story, tokenizer) for story in stories], tokenizer.start_id, n_ctx)
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class _Encoded:
     offsets: list[tuple[int, int]]
 
 
-def _encode(story: Story, tokenizer: StoryTokenizer) -> _Encoded:
+def _encode(story: Story, tokenizer: TextTokenizer) -> _Encoded:
     ids, offsets = tokenizer.encode_with_offsets(story.text)
     if len(ids) < 2:
         raise ProbeInputError(
@@ -87,8 +87,8 @@ def _encode(story: Story, tokenizer: StoryTokenizer) -> _Encoded:
     return _Encoded(story, ids, offsets)
 
 
-def _labelled(encoded: Sequence[_Encoded], eos_id: int, n_ctx: int) -> TokenBatch:
-    rows = [[eos_id, *one.ids[: n_ctx - 1]] for one in encoded]
+def _labelled(encoded: Sequence[_Encoded], start_id: int, n_ctx: int) -> TokenBatch:
+    rows = [[start_id, *one.ids[: n_ctx - 1]] for one in encoded]
     batch = batch_of_tokens(rows, [one.story.digest for one in encoded])
     names = ("word_first", "word_last", "sentence_end", "punctuation")
     labels = {name: np.zeros_like(batch.word_first) for name in names}
@@ -103,11 +103,11 @@ def _labelled(encoded: Sequence[_Encoded], eos_id: int, n_ctx: int) -> TokenBatc
 
 
 def story_batches(
-    stories: Iterable[Story], tokenizer: StoryTokenizer, *, n_ctx: int, batch_tokens: int
+    stories: Iterable[Story], tokenizer: TextTokenizer, *, n_ctx: int, batch_tokens: int
 ) -> Iterator[TokenBatch]:
     """Batches of at most ``batch_tokens`` padded tokens (or one story), stories of like length together; streams."""
     source = iter(stories)
     while group := [_encode(story, tokenizer) for story in islice(source, GROUP_STORIES)]:
         lengths = np.array([min(len(one.ids) + 1, n_ctx) for one in group])
         for index in cut_by_length(lengths, batch_tokens):
-            yield _labelled([group[i] for i in index], tokenizer.eos_id, n_ctx)
+            yield _labelled([group[i] for i in index], tokenizer.start_id, n_ctx)

@@ -13,7 +13,7 @@ from tslens.probes.pairs import averaged
 
 
 class FirstToken(Probe):
-    """Mean attention of each token (position 0 excepted) to ``<|endoftext|>`` at position 0."""
+    """Mean attention of each token (position 0 excepted) to the token that begins a story, at position 0."""
 
     name = "first_token"
     description = "rests on the first position, the attention sink"
@@ -25,7 +25,7 @@ class FirstToken(Probe):
         """One row."""
         row, query = batch.is_query.nonzero()
         value = averaged(row, query, np.zeros_like(query))
-        return [Row("word", value, {"uniform": uniform_null(value, batch)})]
+        return [Row("word", value, {"uniform": uniform_null(value, batch, calibration)})]
 
 
 PROBE = FirstToken()

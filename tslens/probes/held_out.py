@@ -7,8 +7,8 @@ from itertools import chain, islice
 
 from tslens.corpus.stories import describe_source, is_validation, read_stories
 from tslens.errors import DataError, ModelError
-from tslens.model.loss import LossReport, evaluate, loss_per_target
-from tslens.model.transformer import TinyTransformer
+from tslens.model.loss import LossReport, loss_per_target
+from tslens.model.story_model import StoryModel
 from tslens.types import Story
 
 AUTHOR_STORIES = 40  # written for each story that is wanted: 5% are of the validation side
@@ -23,7 +23,7 @@ class HeldOut:
     ``first``: up to 200 of them. ``n_excluded``: training stories left out so far. Raises DataError if none is left.
     """
 
-    def __init__(self, model: TinyTransformer, source: str | None, n_stories: int) -> None:
+    def __init__(self, model: StoryModel, source: str | None, n_stories: int) -> None:
         asked = source or f"author:{(n_stories + SPARE_STORIES) * AUTHOR_STORIES}"
         self.n_excluded = 0
         self._stories = islice(self._kept(asked, model.train_digests, own=source is None), n_stories)
@@ -46,12 +46,17 @@ class HeldOut:
         return chain(self.first, self._stories)
 
 
-def loss_on(model: TinyTransformer, stories: list[Story]) -> LossReport:
+def loss_on(model: StoryModel, stories: list[Story]) -> LossReport:
     """Loss of the model on stories. Raises ModelError without a tokenizer."""
     tokenizer = model.tokenizer
     if tokenizer is None:
         raise ModelError(
             "This model has no tokenizer, so it cannot read stories.", "Put a tokenizer.json beside it."
         )
-    encoded = (tokenizer.encode_story(story.text, context=model.cfg.n_ctx) for story in stories)
-    return evaluate(lambda group: loss_per_target(model, group), encoded, tokenizer.n_bytes)
+    n_ctx = model.cfg.n_ctx
+    losses = loss_per_target(model, [tokenizer.encode_story(story.text, context=n_ctx) for story in stories])
+    return LossReport(
+        nats=sum(float(loss.sum()) for loss in losses),
+        n_targets=sum(map(len, losses)),
+        n_bytes=sum(tokenizer.story_bytes(story.text, context=n_ctx) for story in stories),
+    )

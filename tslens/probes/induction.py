@@ -21,7 +21,7 @@ NEIGHBOURS = (-4, -3, -2, 1, 2, 3, 4)  # of the target; -1 is the first copy of 
 class Induction(Probe):
     """Mean over the second copy of the attention to the token that followed the same token before.
 
-    Sequences ``<|endoftext|> r1 ... rL r1 ... rL`` of different random tokens, L drawn for each. Nulls: the same
+    Sequences ``start r1 ... rL r1 ... rL`` of different random tokens, L drawn for each. Nulls: the same
     query and key positions in a sequence of as many random tokens without repetition (the distance profile where there
     is nothing to copy); other tokens within four places of the target. Story text is not read.
     """
@@ -32,11 +32,11 @@ class Induction(Probe):
     served = "predictions of a token that followed the same token before"
 
     def own_batches(
-        self, *, d_vocab: int, eos_id: int, n_ctx: int, seed: int, batch_tokens: int
+        self, *, d_vocab: int, start_id: int, n_ctx: int, seed: int, batch_tokens: int
     ) -> Iterator[TokenBatch]:
         """Repeated sequences in the first half of the rows, an unrepeated one of the same length for each behind."""
         rng = np.random.default_rng([seed, 0x1D])
-        vocabulary = np.setdiff1d(np.arange(d_vocab), [eos_id])
+        vocabulary = np.setdiff1d(np.arange(d_vocab), [start_id])
         longest = min(LONGEST, (n_ctx - 2) // 2, len(vocabulary) // 2)
         lengths = np.sort(rng.integers(min(SHORTEST, longest), longest + 1, N_SEQUENCES))
         first = 0
@@ -45,8 +45,8 @@ class Induction(Probe):
             repeated, unrepeated = [], []
             for length in lengths[first : first + n_rows]:
                 drawn = rng.permutation(vocabulary)[: 2 * length].tolist()
-                repeated.append([eos_id, *drawn[:length], *drawn[:length]])
-                unrepeated.append([eos_id, *drawn])
+                repeated.append([start_id, *drawn[:length], *drawn[:length]])
+                unrepeated.append([start_id, *drawn])
             clusters = [*range(first, first + n_rows)] * 2
             yield batch_of_tokens(repeated + unrepeated, clusters)
             first += n_rows

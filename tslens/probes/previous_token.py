@@ -23,7 +23,7 @@ class PreviousToken(Probe):
         """One row."""
         row, query = batch.is_query.nonzero()
         value = averaged(row, query, query - 1)
-        return [Row("word", value, {"uniform": uniform_null(value, batch)}, has_mul=True)]
+        return [Row("word", value, {"uniform": uniform_null(value, batch, calibration)}, has_mul=True)]
 
 
 PROBE = PreviousToken()

@@ -29,7 +29,7 @@ class PreviousWord(Probe):
             asks[:, :, None] & (batch.word[:, None, :] == batch.word[:, :, None] - 1)
         ).nonzero()
         value = averaged(row, query, key)
-        return [Row("word", value, {"uniform": uniform_null(value, batch)})]
+        return [Row("word", value, {"uniform": uniform_null(value, batch, calibration)})]
 
 
 PROBE = PreviousWord()

@@ -23,7 +23,7 @@ from torch import Tensor
 from tslens.corpus.stories import normalise
 from tslens.errors import ModelError, ProbeInputError
 from tslens.model.attention import Scratch
-from tslens.model.transformer import TinyTransformer
+from tslens.model.story_model import StoryModel
 from tslens.probes.base import Calibration, Probe, choose_probes
 from tslens.probes.batch import TokenBatch, story_batches
 from tslens.probes.plan import Measure, Plan, make_plan
@@ -50,7 +50,7 @@ class Stream:
 
 @torch.inference_mode()
 def score_heads(
-    model: TinyTransformer,
+    model: StoryModel,
     stories: Iterable[Story | str],
     *,
     seed: int,
@@ -91,7 +91,7 @@ def score_heads(
     own = [
         probe.own_batches(
             d_vocab=model.cfg.d_vocab,
-            eos_id=tokenizer.eos_id,
+            start_id=tokenizer.start_id,
             n_ctx=n_ctx,
             seed=seed,
             batch_tokens=BATCH_TOKENS,
@@ -99,7 +99,7 @@ def score_heads(
         for probe in chosen
     ]
     on_stories = [probe for probe, sequences in zip(chosen, own, strict=True) if sequences is None]
-    calibration = calibrate(first, on_stories, model.cfg.d_vocab)
+    calibration = calibrate(first, on_stories, model.cfg.d_vocab, window=window_of(model))
     profile = DistanceProfile(model)
     streams = []
     if on_stories:
@@ -129,7 +129,15 @@ class _Source:
                 yield story
 
 
-def calibrate(batches: Sequence[TokenBatch], probes: Sequence[Probe], d_vocab: int) -> Calibration:
+def window_of(model: StoryModel) -> int | None:
+    """The window of the layers that have one, None where every layer sees all; no architecture here has two."""
+    windows = (model.window(layer) for layer in range(model.cfg.n_layers))
+    return next((window for window in windows if window is not None), None)
+
+
+def calibrate(
+    batches: Sequence[TokenBatch], probes: Sequence[Probe], d_vocab: int, *, window: int | None
+) -> Calibration:
     """Count tokens, and distances from query to target, on some batches."""
     counts = np.zeros(d_vocab, dtype=np.int64)
     distances: dict[tuple[str, str], Counter[int]] = {}
@@ -138,12 +146,13 @@ def calibrate(batches: Sequence[TokenBatch], probes: Sequence[Probe], d_vocab: i
         for probe in probes:
             for position, pairs in probe.calibrate(batch).items():
                 distances.setdefault((probe.name, position), Counter()).update(pairs.distance.tolist())
-    return Calibration(counts, {key: [d for d, _ in c.most_common()] for key, c in distances.items()})
+    offsets = {key: [d for d, _ in c.most_common()] for key, c in distances.items()}
+    return Calibration(counts, offsets, window)
 
 
 def _run(
-    model: TinyTransformer,
-    twins: Sequence[TinyTransformer],
+    model: StoryModel,
+    twins: Sequence[StoryModel],
     batches: Iterable[TokenBatch],
     probes: Sequence[Probe],
     calibration: Calibration,
@@ -176,7 +185,7 @@ def second_half(cluster: int) -> bool:
     return bool(cluster * 0x9E3779B97F4A7C15 >> 63 & 1)
 
 
-def _empty_stream(plan: Plan, model: TinyTransformer, n_twins: int) -> Stream:
+def _empty_stream(plan: Plan, model: StoryModel, n_twins: int) -> Stream:
     n_heads = model.cfg.n_layers * model.cfg.n_heads
     n_values = sum(measure.kind == "value" for measure in plan.measures)
     sums = BootstrapSums(len(plan.measures), n_heads), BootstrapSums(n_values, n_heads * n_twins)
@@ -184,17 +193,16 @@ def _empty_stream(plan: Plan, model: TinyTransformer, n_twins: int) -> Stream:
 
 
 def read_all(
-    model: TinyTransformer,
+    model: StoryModel,
     plan: Plan,
     scratch: Scratch | None = None,
     watch: Callable[[int, Tensor], None] | None = None,
 ) -> Float[Tensor, "cluster measure layer_head"]:
     """All measures of all heads, layer by layer; no two patterns exist at once."""
-    device = model.embed.W_E.device
     read = []
-    for layer, pattern in enumerate(model.attention_patterns(plan.tokens.to(device), scratch)):
+    for layer, pattern in enumerate(model.attention_patterns(plan.tokens.to(model.device), scratch)):
         pattern = pattern.cpu()
-        read.append(plan.read(pattern, local=model.spec.is_local(layer)))
+        read.append(plan.read(pattern, local=model.window(layer) is not None))
         if watch is not None:
             watch(layer, pattern)
     return torch.cat(read, dim=-1)
@@ -203,7 +211,7 @@ def read_all(
 class DistanceProfile:
     """Mean attention at each distance, over all queries that have a key there, on the first stories."""
 
-    def __init__(self, model: TinyTransformer) -> None:
+    def __init__(self, model: StoryModel) -> None:
         self.sum = np.zeros((model.cfg.n_layers, model.cfg.n_heads, PROFILE_DISTANCES))
         self.n_queries = np.zeros(PROFILE_DISTANCES)
         self.n_stories = 0

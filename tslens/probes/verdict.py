@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tslens.errors import ProbeInputError
-from tslens.model.transformer import TinyTransformer
+from tslens.model.story_model import StoryModel
 from tslens.probes.base import Probe
 from tslens.stats import MIN_CLUSTERS, Means, scaled_deviations
 from tslens.types import HeadId, HeadScore, Position, Status
@@ -114,7 +114,7 @@ class _Row:
 
 
 def judge(
-    model: TinyTransformer,
+    model: StoryModel,
     probes: Sequence[Probe],
     streams: Sequence[Stream],
     n_stories: int,
