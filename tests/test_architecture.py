@@ -17,6 +17,7 @@ TIERS = [
     {"llm"},
     {"corpus"},
     {"model"},
+    {"causal"},
     {"train", "probes"},
     {"viz"},
     {"cli"},
@@ -33,8 +34,9 @@ ONLY_IN = {
     "datasets": "corpus",
     "huggingface_hub": "corpus",
     "pyarrow": "corpus",
+    "ray": "train",
 }
-MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem[0] != "_")
 
 
 def part_of(path):

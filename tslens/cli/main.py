@@ -7,7 +7,7 @@ import warnings
 
 import typer
 
-from tslens.cli import data, demo, export, generate, heads, look, train
+from tslens.cli import data, demo, export, generate, heads, look, models, train
 from tslens.cli.console import printable
 from tslens.errors import TslensError
 
@@ -23,7 +23,15 @@ app = typer.Typer(
     epilog="Any command takes --debug, which shows the traceback of an error. Exit codes: 0 done, 1 could not, "
     "2 wrong usage, 3 partly done.",
 )
-for command in (demo.demo, look.look, train.train, generate.generate, heads.heads, export.export):
+for command in (
+    demo.demo,
+    look.look,
+    models.models,
+    train.train,
+    generate.generate,
+    heads.heads,
+    export.export,
+):
     app.command()(command)
 app.add_typer(data.app, name="data")
 
