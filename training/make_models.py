@@ -6,6 +6,9 @@ A call goes on where the last one stopped: Ctrl-C and the end of ``--minutes`` l
 saved. A cell is done when its weights, rounded to float16, and their losses are written: into the package
 (``tslens/assets/models``), or, where the weights are not packaged, to ``runs/shipped`` and the rest to
 ``training/results``. A cell that is done is passed over.
+
+Each call trains on one thread, so that weights do not depend on the number of cores: two threads are half again as fast
+as one, two calls side by side twice. A cell that another call is training is left to it.
 """
 
 import argparse
@@ -19,11 +22,12 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from model_texts import Corpora, Texts, held_out_losses, share_corpus, train_loss
 
 from tslens.config import TrainConfig
 from tslens.corpus.instructions.form import Instruction, write_prompt
-from tslens.errors import TslensError, UsageError
+from tslens.errors import RunError, TslensError, UsageError
 from tslens.files import METRICS_SCHEMA, RunFolder, atomic_write, read_json, read_jsonl, write_jsonl
 from tslens.model import shipped
 from tslens.model.checkpoint import load_checkpoint
@@ -259,6 +263,7 @@ def main(arguments: list[str]) -> int:
         for cell in cells:
             print(f"{cell.label:24} {'packaged' if cell.packaged else 'rebuilt':9} {state(cell)}")
         return 0
+    torch.set_num_threads(1)
     corpora = Corpora(recipe.data)
     for cell in cells:
         if cell.is_done:
@@ -269,13 +274,20 @@ def main(arguments: list[str]) -> int:
         is_instruct = ModelSpec.from_name(cell.model).instruct
         texts = corpora.instructed if is_instruct else corpora.stories
         share_corpus(texts)
-        if not train_cell(cell, recipe, texts, ends):
+        try:
+            is_trained = train_cell(cell, recipe, texts, ends)
+        except RunError as error:
+            if "in use" not in error.message:
+                raise
+            print(f"  {cell.label} is in training by another call")
+            continue
+        if not is_trained:
             print(f"stopped; {cell.label} has {state(cell)}. The same command goes on.")
             return 3
         facts = finish_cell(cell, texts)
         print(f"  done: {both(facts.held_out[0])} on held-out {facts.held_out[0].texts}", flush=True)
         write_table(recipe)
-    return 0
+    return 0 if all(cell.is_done for cell in cells) else 3
 
 
 if __name__ == "__main__":

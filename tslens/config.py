@@ -19,7 +19,6 @@ _ADAMW: dict[str, Any] = {
     "beta1": 0.9,
     "beta2": 0.95,
     "batch_tokens": 2048,
-    "growth": 1,
 }
 RECIPES: dict[str, dict[str, Any]] = {
     "muon": {},
@@ -43,13 +42,13 @@ class TrainConfig:
     ``model``: name, see ``ModelSpec``. ``budget``, ``amount``: what ends the run, and when: optimizer steps,
     training tokens or minutes of training. ``seed``: of weights and data order. ``recipe``: name in ``RECIPES`` that
     gave the settings. ``optimizer``: ``muon`` (Muon for the matrices of the blocks, Adam for the rest) or ``adamw``.
-    ``batch_tokens``: padded tokens of a micro-batch. ``growth``: micro-batches of a step at the end of the run; it
-    begins with one. ``matrix_learning_rate``, ``momentum``: Muon's. ``learning_rate``: Adam's, of the embedding
-    (``adamw``: of the matrices too); ``vector_learning_rate``: of positions, norms and biases; ``beta1``, ``beta2``.
-    ``weight_decay``: of the matrices of the blocks. ``warmup``: share of the budget in which rates rise from zero
-    to their peaks. ``decay``: then they fall along a line to zero, or stay (``constant``). ``clip``: largest norm of
-    the gradient. ``precision``: of products; weights, sums and optimizer are float32 (``float64``: everything, for
-    tests); ``auto``: bfloat16 where the device has products of it. ``compile``: by ``torch.compile``.
+    ``batch_tokens``: padded tokens of a step. ``matrix_learning_rate``, ``momentum``: Muon's. ``learning_rate``:
+    Adam's, of the embedding at width 256 (``adamw``: of the matrices too, at any width); ``vector_learning_rate``: of
+    positions, norms and biases; ``beta1``, ``beta2``: Adam's. ``weight_decay``: of the matrices of the blocks.
+    ``warmup``: share of the budget in which rates rise from zero to their peaks. ``decay``: then they fall along a
+    line to zero, or stay (``constant``). ``clip``: largest norm of the gradient. ``precision``: of products; weights,
+    sums and optimizer are float32 (``float64``: everything, for tests); ``auto``: bfloat16 where the device has
+    products of it. ``compile``: by ``torch.compile``.
     """
 
     model: str
@@ -60,7 +59,6 @@ class TrainConfig:
     recipe: str = "muon"
     optimizer: Literal["muon", "adamw"] = "muon"
     batch_tokens: int = 1024
-    growth: int = 4
     matrix_learning_rate: float = 0.012
     momentum: float = 0.9
     weight_decay: float = 0.01
@@ -122,7 +120,6 @@ _LIMITS = {
     "seed": (0, 2**63 - 1),
     "vocab_size": (257, 65_536),
     "batch_tokens": (1, 2**31),
-    "growth": (1, 1024),
     "matrix_learning_rate": (0, math.inf),
     "momentum": (0, 1),
     "weight_decay": (0, math.inf),

@@ -18,7 +18,7 @@ from tslens.model.load import load_model
 from tslens.model.spec import ModelSpec
 from tslens.model.transformer import TinyTransformer
 from tslens.train.distribute import World
-from tslens.train.feed import micro_batches
+from tslens.train.feed import batch_shares
 from tslens.train.loop import train_model
 from tslens.train.objective import Objective, resolve_precision
 
@@ -43,9 +43,7 @@ def corpus(story_file, tmp_path_factory):
 
 
 def config(**changes):
-    settings = train_config(
-        None, model="l2_h32", seed=0, **{"steps": 14, "batch_tokens": 300, "growth": 3, **changes}
-    )
+    settings = train_config(None, model="l2_h32", seed=0, **{"steps": 14, "batch_tokens": 300, **changes})
     return replace(settings, precision="float64")
 
 
@@ -123,11 +121,11 @@ def test_two_processes_resume(corpus, tmp_path, monkeypatch):
         torch.testing.assert_close(other[name], tensor, atol=1e-5, rtol=0)
 
 
-def test_processes_share_the_rows_of_each_micro_batch(corpus):
+def test_processes_share_the_rows_of_each_batch(corpus):
     settings = config()
     device = torch.device("cpu")
-    alone = micro_batches(corpus.train, settings, World(), device, epoch=0, used=0)
-    shares = [micro_batches(corpus.train, settings, World(r, 3), device, epoch=0, used=0) for r in range(3)]
+    alone = batch_shares(corpus.train, settings, World(), device, epoch=0, used=0)
+    shares = [batch_shares(corpus.train, settings, World(r, 3), device, epoch=0, used=0) for r in range(3)]
     for _ in range(2 * len(corpus.train)):
         whole = next(alone)
         parts = [next(share) for share in shares]

@@ -25,12 +25,11 @@ from tslens.train.flops import (
 from tslens.train.grid import grid_cells
 from tslens.train.loop import train_model
 from tslens.train.objective import Objective
-from tslens.train.optimizer import Optimizers, n_micro_batches
+from tslens.train.optimizer import Optimizers
 from tslens.train.plan import (
     ASSUMED_MFU,
     activation_bytes,
     disk_bytes,
-    mean_growth,
     measure_pace,
     n_checkpoints,
     optimizer_bytes,
@@ -105,7 +104,7 @@ def test_the_share_of_a_peak():
 
 @pytest.mark.parametrize("name", ["l1_h64", "l3_h128"])
 def test_activations_are_what_torch_keeps(name, corpus):
-    """Bytes of all different tensors that one micro-batch saves for its backward pass, weights left out."""
+    """Bytes of all different tensors that one batch saves for its backward pass, weights left out."""
     settings = config(model=name, batch_tokens=2048)
     model = TinyTransformer(ModelSpec.from_name(name), corpus.tokenizer.vocab_size, seed=0)
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
@@ -170,18 +169,6 @@ def test_checkpoints_are_counted():
     assert n_checkpoints(20) == 8  # 0 1 2 4 8 16 20, best
     assert n_checkpoints(512) == 12
     assert n_checkpoints(3000) == 15  # and 1024, 2048, 3000
-
-
-@pytest.mark.parametrize("budget", ["steps", "tokens"])
-def test_growing_steps_are_counted(budget):
-    """Against a run that is walked through, a micro-batch of 100 tokens."""
-    settings = config(growth=8, **{"steps": None, budget: {"steps": 400, "tokens": 100_000}[budget]})
-    steps = tokens = 0
-    while (progress := {"steps": steps, "tokens": tokens}[budget] / settings.amount) < 1:
-        tokens += 100 * n_micro_batches(settings, progress)
-        steps += 1
-    assert mean_growth(settings) == pytest.approx(tokens / 100 / steps, rel=0.02)
-    assert mean_growth(config()) == 1.0
 
 
 # Time -------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from tslens.model.ngram import NgramModel
 from tslens.model.spec import ModelSpec
 from tslens.model.transformer import TinyTransformer
 from tslens.train.loop import train_model
-from tslens.train.optimizer import Muon, Optimizers, n_micro_batches, orthogonalise, schedule
+from tslens.train.optimizer import Muon, Optimizers, orthogonalise, schedule
 
 
 @pytest.fixture(scope="module")
@@ -180,13 +180,6 @@ def test_the_paper_recipe_is_the_cards():
         {**settings.to_json(), "learning_rate": 3e-4}, model="l1_h32", seed=0, recipe="paper"
     )
     assert resumed.learning_rate == 3e-4  # what was given when the run began
-
-
-def test_a_step_grows_from_one_micro_batch():
-    settings = config(growth=4)
-    counts = [n_micro_batches(settings, at) for at in (0.0, 0.3, 0.5, 0.8, 1.0)]
-    assert counts == sorted(counts)
-    assert (counts[0], counts[2], counts[-1]) == (1, 2, 4)
 
 
 # Settings -------------------------------------------------------------------------------------------------

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -48,17 +47,6 @@ class World:
         """The module, with gradients averaged over the processes in the backward pass."""
         return DistributedDataParallel(module) if self.size > 1 else module
 
-    def last_only(self, module: nn.Module, is_last: bool) -> Any:
-        """A context in which gradients are averaged only with the last micro-batch of a step."""
-        return (
-            nullcontext() if is_last or not isinstance(module, DistributedDataParallel) else module.no_sync()
-        )
-
-
-def rank_of_process() -> int:
-    """Rank that torchrun gave this process; 0 where it did not start it."""
-    return int(os.environ.get("RANK", "0"))
-
 
 def own_device(device: str) -> str:
     """The GPU of this process on its machine, where torchrun started several; else the device as it is."""
@@ -75,6 +63,7 @@ def joined(device: str) -> Iterator[World]:
     dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     try:
         yield World(dist.get_rank(), size)
+        dist.barrier()  # nobody leaves while another still reads from it
     finally:
         dist.destroy_process_group()
 

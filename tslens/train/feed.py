@@ -1,4 +1,4 @@
-"""Micro-batches from where a run stands, pass after pass, collated while the step before is computed."""
+"""Batches from where a run stands, pass after pass, collated while the step before is computed."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ AHEAD = 2
 
 
 @dataclass(frozen=True)
-class MicroBatch:
-    """Rows of this process. ``n_targets``: of all processes; ``epoch``, ``used``: where the run stands after it."""
+class Share:
+    """What this process takes of a batch.
+
+    ``rows``: its stories. ``n_targets``: of all processes. ``epoch``, ``used``: where the run stands after it.
+    """
 
     rows: Batch
     n_targets: int
@@ -29,10 +32,10 @@ class MicroBatch:
     used: int
 
 
-def micro_batches(
+def batch_shares(
     stories: Split, config: TrainConfig, world: World, device: torch.device, *, epoch: int, used: int
-) -> Generator[MicroBatch, None, None]:
-    """Endless. ``epoch``, ``used``: the pass to begin in and how many micro-batches of it to leave out."""
+) -> Generator[Share, None, None]:
+    """Endless. ``epoch``, ``used``: the pass to begin in and how many batches of it to leave out."""
     places = _places(stories, config, epoch, used)
     with ThreadPoolExecutor(1) as beside:  # a thread of its own, so that collating costs no time of a GPU
         waiting = deque(
@@ -57,7 +60,7 @@ def _places(
         epoch, used = epoch + 1, 0
 
 
-def _read(stories: Split, place: tuple[np.ndarray, int, int], world: World, device: str) -> MicroBatch:
+def _read(stories: Split, place: tuple[np.ndarray, int, int], world: World, device: str) -> Share:
     index, epoch, used = place
     own = world.share(index)
     batch = collate([stories[i] for i in (own if len(own) else index[:1])])
@@ -65,4 +68,4 @@ def _read(stories: Split, place: tuple[np.ndarray, int, int], world: World, devi
         batch.targets.fill_(IGNORED)
     if device == "cuda":
         batch = Batch(batch.tokens.pin_memory(), batch.targets.pin_memory(), batch.n_targets)
-    return MicroBatch(batch, int(stories.lengths[index].sum()), epoch, used)
+    return Share(batch, int(stories.lengths[index].sum()), epoch, used)

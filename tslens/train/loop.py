@@ -1,8 +1,7 @@
 """The training loop: exact to resume, cheap to watch.
 
-Weights after k steps are a function of settings, data and (for a budget in minutes) the clock. A step is one
-micro-batch at the beginning of a run and up to ``growth`` at its end; gradients are those of the mean over all their
-targets, whatever the number of processes.
+Weights after k steps are a function of settings, data and (for a budget in minutes) the clock. Gradients are those of
+the mean over all targets of a batch, whatever the number of processes.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ from tslens.model.loss import LossReport, evaluate, loss_per_target
 from tslens.model.spec import ModelSpec
 from tslens.model.transformer import TinyTransformer
 from tslens.train.distribute import World, joined, own_device
-from tslens.train.feed import MicroBatch, micro_batches
+from tslens.train.feed import Share, batch_shares
 from tslens.train.objective import Objective, resolve_precision
-from tslens.train.optimizer import Optimizers, n_micro_batches, schedule
+from tslens.train.optimizer import Optimizers, schedule
 from tslens.train.record import Record
 from tslens.train.state import Counters, load_state, save_state
 
@@ -156,7 +155,7 @@ class _Training:
         losses: list[torch.Tensor] = []
         logged_tokens, logged_seconds = counters.n_tokens, counters.seconds
         val: LossReport | None = None
-        feed = micro_batches(
+        feed = batch_shares(
             self.corpus.train,
             self.config,
             self.world,
@@ -168,7 +167,7 @@ class _Training:
             fraction, stop = self.world.agreed(self._fraction(), float(interrupted()))
             if fraction >= 1 or stop:
                 break
-            losses.append(self._step(feed, fraction))
+            losses.append(self._step(next(feed), fraction))
             clock.tick()
             if not self.world.leads:
                 losses.clear()
@@ -202,27 +201,21 @@ class _Training:
         feed.close()
         return fraction >= 1
 
-    def _step(self, feed: Iterator[MicroBatch], fraction: float) -> torch.Tensor:
-        """One step; the mean loss of this process's targets times its share of them."""
+    def _step(self, share: Share, fraction: float) -> torch.Tensor:
+        """One step; the loss of the batch, of this process's targets where there are several."""
         device, counters = self.model.embed.W_E.device, self.counters
         self.model.train()
-        parts = list(islice(feed, n_micro_batches(self.config, fraction)))
-        n_targets = sum(part.n_targets for part in parts)
-        weight = self.world.size / n_targets  # gradients are averaged over the processes
-        loss = torch.zeros((), device=device)
-        for part in parts:
-            tokens = part.rows.tokens.to(device, non_blocking=True)
-            targets = part.rows.targets.to(device, non_blocking=True)
-            with self.world.last_only(self.objective, part is parts[-1]):
-                found = self.objective(tokens, targets, weight)
-                found.backward()
-            loss += found.detach()
+        tokens = share.rows.tokens.to(device, non_blocking=True)
+        targets = share.rows.targets.to(device, non_blocking=True)
+        # gradients are averaged over the processes: each weighs its sum so that the average is the mean over all
+        loss: torch.Tensor = self.objective(tokens, targets, self.world.size / share.n_targets)
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         self.optimizers.step(schedule(self.config, fraction))
         counters.step += 1
-        counters.epoch, counters.batch = parts[-1].epoch, parts[-1].used
-        counters.n_tokens += n_targets
-        return loss
+        counters.epoch, counters.batch = share.epoch, share.used
+        counters.n_tokens += share.n_targets
+        return loss.detach()
 
     def _check_finite(self, loss: float) -> None:
         if not np.isfinite(loss):

@@ -1,4 +1,4 @@
-"""What a step computes: the loss of a micro-batch, in the precision of the run, compiled where asked.
+"""What a step computes: the loss of a batch, in the precision of the run, compiled where asked.
 
 Weights, residual stream, softmax, sums and the optimizer stay in float32; ``bfloat16`` is the precision of matrix
 products alone (autocast). On a CPU without instructions for it such a product can be a hundred times slower, on one

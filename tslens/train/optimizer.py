@@ -9,6 +9,9 @@ direction moves alike.
    what the one before leaves (Polar Express: Amsel et al. 2025).
 3. Step by sqrt(outputs / inputs) of the layer, at least 1, so that one rate serves all widths.
 
+The gradient of an embedding is sparse: Adam takes a long second moment for it and hardly any first one. Its rate is
+for width 256 and goes with 1 / sqrt(width).
+
 Products are in the precision of the run. What each choice is worth: ``training/LOG.md``.
 """
 
@@ -24,6 +27,7 @@ from torch import Tensor
 from tslens.config import TrainConfig
 from tslens.model.transformer import TinyTransformer
 
+REFERENCE_WIDTH = 256  # of the embedding's rate
 _POLAR_EXPRESS = (  # with room for rounding: what ends a little above 1 must not be driven away from it
     (8.156554524902461, -22.48329292557795, 15.878769915207462),
     (4.042929935166739, -2.808917465908714, 0.5000178451051316),
@@ -120,8 +124,9 @@ class Optimizers:
             )
             kinds[kind].append((name.rsplit(".", 1)[-1], parameter))
         parameters = {kind: [parameter for _, parameter in named] for kind, named in kinds.items()}
+        scale = (REFERENCE_WIDTH / model.cfg.d_model) ** 0.5 if config.optimizer == "muon" else 1.0
         rates = {
-            "embedding": config.learning_rate,
+            "embedding": config.learning_rate * scale,
             "vector": config.vector_learning_rate,
             "matrix": config.learning_rate,
         }
@@ -178,8 +183,3 @@ def schedule(config: TrainConfig, progress: float) -> float:
     if config.decay == "constant":
         return 1.0
     return max(0.0, 1 - progress) / (1 - config.warmup)
-
-
-def n_micro_batches(config: TrainConfig, progress: float) -> int:
-    """Micro-batches of the step at a share of the budget: from 1 to ``growth``, in steps of equal ratio."""
-    return round(config.growth ** min(1.0, progress))

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Literal
 
-import numpy as np
 import torch
 
 from tslens.config import TrainConfig
@@ -27,7 +26,7 @@ from tslens.train.cells import Cell
 from tslens.train.flops import PEAK_FLOPS, flops_per_token, matmul_flops
 from tslens.train.loop import EVEN_STEPS
 from tslens.train.objective import Objective, resolve_precision
-from tslens.train.optimizer import Optimizers, n_micro_batches
+from tslens.train.optimizer import Optimizers
 
 GPUS = {"a100": "A100", "h100": "H100", "v100": "V100"}
 ASSUMED_MFU = 0.3  # of a GPU that is not here; widths below 512 stay below it
@@ -86,7 +85,7 @@ def plan_cells(cells: Sequence[Cell], corpus: Corpus, *, device: str, gpu: str |
     }
     settings = {cell.config.model: cell.config for cell in cells}
     pace = _measured_pace(settings, flops, corpus, device) if gpu is None else _gpu_pace(flops, gpu)
-    step_tokens = mean_batch(cells[0].config, corpus) * mean_growth(cells[0].config) if cells else 0.0
+    step_tokens = mean_batch(cells[0].config, corpus) if cells else 0.0
     where = device if gpu is None else "cuda"
     return [
         _plan(cell.config, where, d_vocab, flops[cell.config.model], pace[cell.config.model], step_tokens)
@@ -121,18 +120,10 @@ def _plan(
 
 
 def mean_batch(config: TrainConfig, corpus: Corpus) -> float:
-    """Tokens of a micro-batch, padding left out: the mean over the first ones of the run."""
+    """Tokens of a batch, padding left out: the mean over the first ones of the run."""
     batches = epoch_batches(corpus.train.lengths, batch_tokens=config.batch_tokens, seed=config.seed, epoch=0)
     sizes = [int(corpus.train.lengths[index].sum()) for index in islice(batches, 1000)]
     return sum(sizes) / len(sizes)
-
-
-def mean_growth(config: TrainConfig) -> float:
-    """Micro-batches of a step, the mean over the steps of the run: it grows with the share of the budget used."""
-    sizes = np.array([n_micro_batches(config, (i + 0.5) / 1000) for i in range(1000)], dtype=np.float64)
-    if config.budget == "steps":
-        return float(sizes.mean())
-    return float(1 / (1 / sizes).mean())  # a share of the tokens takes fewer steps, the larger they are
 
 
 def optimizer_bytes(config: TrainConfig, d_vocab: int) -> int:
@@ -143,7 +134,7 @@ def optimizer_bytes(config: TrainConfig, d_vocab: int) -> int:
 
 
 def activation_bytes(config: TrainConfig, d_vocab: int, device: str) -> int:
-    """What a micro-batch keeps for its backward pass in float32, and the logits of a chunk.
+    """What a batch keeps for its backward pass in float32, and the logits of a chunk.
 
     A layer keeps 16 numbers for each position and unit of width: 7 of attention (its input, that normalised, query,
     key, value, their mix, and the sum after it), 9 of the MLP (its input normalised, 4 before and 4 after the gelu).
@@ -205,7 +196,7 @@ def _measured_pace(
 
 
 def measure_pace(config: TrainConfig, corpus: Corpus, device: str) -> float:
-    """Tokens a second of real training, nothing written: a few micro-batches and steps, the best time of each.
+    """Tokens a second of real training, nothing written: a few steps, the best time of each.
 
     Not compiled, which would take longer than the rest.
     """
@@ -226,7 +217,7 @@ def measure_pace(config: TrainConfig, corpus: Corpus, device: str) -> float:
         _wait(device)
         per_token.append((middle - begin) / batch.n_targets)
         per_step.append(time.perf_counter() - middle)
-    n_tokens = mean_batch(config, corpus) * mean_growth(config)
+    n_tokens = mean_batch(config, corpus)
     return 1 / (min(per_token) + min(per_step) / n_tokens)
 
 

@@ -26,7 +26,7 @@ from tslens.train.optimizer import Optimizers
 class Counters:
     """Where a run stands.
 
-    ``batch``: micro-batches used of the current ``epoch``. ``seconds``: trained so far. ``best_nats``: the lowest loss
+    ``batch``: batches used of the current ``epoch``. ``seconds``: trained so far. ``best_nats``: the lowest loss
     on the first validation stories so far.
     """
 
