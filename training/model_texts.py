@@ -62,7 +62,7 @@ class Corpora:
         if not file.exists():
             self._write_instructed(file)
         folder = CORPORA / f"instruct-{tokenizer.vocab_size}-{sha256_file(file)[:12]}"
-        with locked(folder):
+        with locked(folder, wait=True):
             if not (folder / "corpus.json").exists():
                 import_corpus(file, folder, tokenizer=tokenizer)
         texts = list(read_stories(file))

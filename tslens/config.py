@@ -14,7 +14,6 @@ Precision = Literal["auto", "float32", "bfloat16", "float64"]
 _ADAMW: dict[str, Any] = {
     "optimizer": "adamw",
     "learning_rate": 1e-3,
-    "vector_learning_rate": 1e-3,
     "weight_decay": 0.1,
     "beta1": 0.9,
     "beta2": 0.95,
@@ -26,7 +25,6 @@ RECIPES: dict[str, dict[str, Any]] = {
     "paper": {
         **_ADAMW,
         "learning_rate": 5e-4,
-        "vector_learning_rate": 5e-4,
         "warmup": 0.0,
         "decay": "constant",
     },
@@ -43,12 +41,12 @@ class TrainConfig:
     training tokens or minutes of training. ``seed``: of weights and data order. ``recipe``: name in ``RECIPES`` that
     gave the settings. ``optimizer``: ``muon`` (Muon for the matrices of the blocks, Adam for the rest) or ``adamw``.
     ``batch_tokens``: padded tokens of a step. ``matrix_learning_rate``, ``momentum``: Muon's. ``learning_rate``:
-    Adam's, of the embedding at width 256 (``adamw``: of the matrices too, at any width); ``vector_learning_rate``: of
-    positions, norms and biases; ``beta1``, ``beta2``: Adam's. ``weight_decay``: of the matrices of the blocks.
-    ``warmup``: share of the budget in which rates rise from zero to their peaks. ``decay``: then they fall along a
-    line to zero, or stay (``constant``). ``clip``: largest norm of the gradient. ``precision``: of products; weights,
-    sums and optimizer are float32 (``float64``: everything, for tests); ``auto``: bfloat16 where the device has
-    products of it. ``compile``: by ``torch.compile``.
+    Adam's, of the embedding at width 256 (``adamw``: of everything, at any width); ``vector_learning_rate``: of
+    positions, norms and biases, with ``muon``; ``beta1``, ``beta2``: Adam's. ``weight_decay``: of the matrices of
+    the blocks. ``warmup``: share of the budget in which rates rise from zero to their peaks. ``decay``: then they
+    fall along a line to zero, or stay (``constant``). ``clip``: largest norm of the gradient. ``precision``: of
+    products; weights, sums and optimizer are float32 (``float64``: everything, for tests); ``auto``: bfloat16 where
+    the device has products of it. ``compile``: by ``torch.compile``.
     """
 
     model: str
@@ -164,6 +162,10 @@ def train_config(
         if base.get("recipe") != recipe:
             base |= {"recipe": recipe, **RECIPES[recipe]}
     chosen = {key: value for key, value in given.items() if value is not None}
+    if "matrix_learning_rate" in chosen and base.get("optimizer", "muon") != "muon":
+        raise UsageError(
+            "--matrix-learning-rate is Muon's.", "Give --learning-rate, which is of everything here."
+        )
     for name, amount in named.items() or ({} if saved else {"minutes": 10.0}).items():
         chosen |= {"budget": name, "amount": float(amount)}
     return TrainConfig.from_json(base | chosen)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tslens.causal.ablation import ablated, parse_component
 from tslens.errors import ModelError
 from tslens.model.foreign import ForeignModel
 from tslens.model.generate import generate
@@ -146,6 +147,23 @@ def test_greedy_text(model, theirs):
             ids, attention_mask=torch.ones_like(ids), max_new_tokens=30, do_sample=False, pad_token_id=0
         )
         assert completion.completion == model.tokenizer.decode(out[0, ids.shape[1] :].tolist())
+
+
+@pytest.mark.parametrize("name", ["L1H1", "L0N3", "L0", "L1.attn", "L0.mlp"])
+def test_ablation_reaches_losses_and_generation(model, tokens, name):
+    """While it writes from a cache, an ablated model gives the logits that it gives at once, and they are others."""
+    prompt = tokens[0, :9].tolist()
+    with torch.no_grad():
+        before = model(torch.tensor([[*prompt, 3]]))[0, -1]
+        with ablated(model, [parse_component(name)]):
+            whole = model(torch.tensor([[*prompt, 3]]))[0, -1]
+            decoder = model.decoder()
+            decoder.start([prompt], 40)
+            written = decoder.step(torch.tensor([3]))[0]
+        after = model(torch.tensor([[*prompt, 3]]))[0, -1]
+    assert (whole - written).abs().max() < BOUND
+    assert (whole - before).abs().max() > 1e-6
+    assert torch.equal(before, after)
 
 
 def test_rows_of_a_decoder_can_be_dropped(model, tokens):

@@ -85,9 +85,8 @@ def test_two_processes_give_the_losses_of_one(corpus, tmp_path, monkeypatch):
     alone, together = load_model(one.path), load_model(two.path)
     for name, tensor in alone.state_dict().items():
         torch.testing.assert_close(together.state_dict()[name], tensor, atol=1e-5, rtol=0)
-    validation = [[row for row in losses(run) if row[1] == "validation"] for run in (one, two)]
-    assert len(validation[0]) == len(validation[1]) >= 10
-    for first, second in zip(*validation, strict=True):
+    assert len(losses(one)) >= 24  # a row of training a step, evaluations
+    for first, second in zip(losses(one), losses(two), strict=True):
         assert first[:2] == second[:2]
         assert second[2] == pytest.approx(first[2], abs=1e-5)
 

@@ -14,7 +14,7 @@ from tslens.corpus.foreign_tokenizer import read_llama2c_tokenizer
 from tslens.corpus.stories import read_stories
 from tslens.errors import ModelError
 from tslens.model.generate import generate
-from tslens.model.llama2c import open_llama2c, read_header
+from tslens.model.llama2c import Header, open_llama2c, read_header
 from tslens.model.load import find_model, load_model
 from tslens.probes.held_out import loss_on
 from tslens.probes.scan import score_heads
@@ -217,6 +217,25 @@ def test_other_files(tmp_path):
         with pytest.raises(ModelError, match="pickle"):
             load_model(tmp_path / name)
     assert find_model(write_v0(tmp_path / "tiny.bin", weights)).kind == "llama2c"
+
+
+def test_a_width_that_begins_like_a_pickle(tmp_path):
+    """The low byte of 128 is the first byte of a pickle."""
+    header = struct.pack("<7i", 128, 16, 1, 2, 2, 10, 8)
+    n_bytes = Header(0, 128, 16, 1, 2, 2, 10, 8, tied=True, begin=28).n_bytes
+    path = tmp_path / "m.bin"
+    path.write_bytes(header + bytes(n_bytes - 28))
+    assert read_header(path).dim == 128
+    path.write_bytes(header + bytes(n_bytes - 32))
+    with pytest.raises(ModelError, match="pickle"):
+        read_header(path)
+
+
+def test_many_layers_are_refused(tmp_path):
+    path = tmp_path / "m.bin"
+    path.write_bytes(struct.pack("<7i", 2, 1, 1000, 1, 1, 3, 2) + bytes(64))
+    with pytest.raises(ModelError, match="1000 layers"):
+        read_header(path)
 
 
 def pieces(tokens):

@@ -242,11 +242,13 @@ class _StoppedError(Exception):
 
 
 def test_resuming_gives_the_weights_of_never_stopping(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr("tslens.train.loop.LOG_STEPS", 10)
     whole, broken = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "broken")
     train_model(config(steps=40), corpus, whole)
-    monkeypatch.setattr("tslens.train.loop.STATE_SECONDS", 0.0)
     from tslens.train import loop
 
+    monkeypatch.setattr(loop, "STATE_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "STATE_SHARE", 1e9)
     step = loop._Training._step
 
     def crash_after(n):
@@ -271,14 +273,35 @@ def test_resuming_gives_the_weights_of_never_stopping(corpus, tmp_path, monkeypa
         [(r["step"], r["split"], r["loss_nats"]) for r in read_jsonl(run.metrics, METRICS_SCHEMA)[1]]
         for run in (whole, broken)
     ]
-    assert [row for row in kept[0] if row[1] == "validation"] == [
-        row for row in kept[1] if row[1] == "validation"
+    assert kept[0] == kept[1]
+    assert [row[0] for row in kept[0] if row[1] == "train"] == [10, 20, 30, 40]
+
+
+def test_a_run_that_is_killed_at_its_end_has_each_row_once(corpus, tmp_path, monkeypatch):
+    from tslens.train.record import Record
+
+    whole, broken = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "broken")
+    train_model(config(steps=15), corpus, whole)
+
+    def crash(*_):
+        raise _StoppedError
+
+    with monkeypatch.context() as patch, pytest.raises(_StoppedError):
+        patch.setattr(Record, "finish", crash)
+        train_model(config(steps=15), corpus, broken)
+    train_model(config(steps=15), corpus, broken, resume=True)
+    rows = [
+        [(r["step"], r["split"], r["loss_nats"]) for r in read_jsonl(run.metrics, METRICS_SCHEMA)[1]]
+        for run in (whole, broken)
     ]
+    assert rows[0] == rows[1]
+    assert (15, "train") in [row[:2] for row in rows[0]]  # what is left after the last full row of metrics
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_process_resumes_bit_for_bit(corpus, tmp_path, number):
     whole, killed = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
+    seconds = "0" if number == signal.SIGKILL else "1e9"  # Ctrl-C saves the state itself
     script = """
 import sys
 from pathlib import Path
@@ -286,12 +309,13 @@ from tslens.config import train_config
 from tslens.corpus.shards import Corpus
 from tslens.files import RunFolder
 from tslens.train import loop
-loop.STATE_SECONDS = 0.0
+loop.STATE_SECONDS = float(sys.argv[3])
+loop.STATE_SHARE = 1e9
 config = train_config(None, model="l1_h32", seed=0, steps=120, batch_tokens=512)
 loop.train_model(config, Corpus(Path(sys.argv[1])), RunFolder(sys.argv[2]), resume=True)
 """
     process = subprocess.Popen(
-        [sys.executable, "-c", script, str(corpus.folder), str(killed.path)],
+        [sys.executable, "-c", script, str(corpus.folder), str(killed.path), seconds],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     deadline = time.monotonic() + 60
@@ -300,6 +324,9 @@ loop.train_model(config, Corpus(Path(sys.argv[1])), RunFolder(sys.argv[2]), resu
     process.send_signal(number)
     process.wait()
     assert not killed.done.exists()
+    if number == signal.SIGINT:
+        assert process.returncode == 0
+        assert torch.load(killed.state, weights_only=True)["counters"]["step"] >= 16
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

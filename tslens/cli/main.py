@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 
@@ -74,7 +75,10 @@ def run() -> None:
 
 def _fail(message: str, hint: str, code: int) -> None:
     one_line = (printable(" ".join(part.split())) for part in (message, hint))
-    print("error: {}\n       {}".format(*one_line), file=sys.stderr)
+    if (
+        os.environ.get("RANK", "0") == "0"
+    ):  # of several processes that torchrun started, only the first speaks
+        print("error: {}\n       {}".format(*one_line), file=sys.stderr)
     sys.exit(code)
 
 

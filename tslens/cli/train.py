@@ -63,7 +63,10 @@ def train(
     vocab_size: Annotated[
         int | None, typer.Option("--vocab-size", help="Tokens of the tokenizer; 4096.")
     ] = None,
-    learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="AdamW's peak rate.")] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option("--learning-rate", help="Adam's peak rate."),
+    ] = None,
     matrix_learning_rate: Annotated[
         float | None, typer.Option("--matrix-learning-rate", help="Muon's peak rate.")
     ] = None,
@@ -122,6 +125,7 @@ def train(
     from tslens.cli.train_cells import cells_of_grid, check_options, one_cell
     from tslens.cli.train_grid import RayOptions, run_cells
     from tslens.cli.train_plan import show_plan
+    from tslens.errors import UsageError
 
     check_options(model, grid, plan, gpu, launcher, (workers, gpu_fraction, address))
     given = {
@@ -142,6 +146,8 @@ def train(
         cells = cells_of_grid(grid, seed, out, given)
     first = cells[0].config
     on_ray = launcher == "ray"
+    if on_ray and not plan and device not in {"auto", "cpu", "cuda"}:
+        raise UsageError(f'A cell on Ray has no device "{device}".', "Use one of: auto, cpu, cuda.")
     where = device if on_ray and not plan else options.resolve_device(device)
     corpus = open_corpus(data, first.vocab_size)
     if plan:

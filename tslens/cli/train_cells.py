@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ def check_options(
             "A model and a grid were given." if model else "Neither a model nor a grid was given.",
             "Give one of them: --model l1_h256, or --grid.",
         )
+    if grid is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("torchrun trains one model in several processes, not a grid.", "Use --launcher ray.")
     if launcher not in {"process", "ray"}:
         raise UsageError(f'There is no launcher "{launcher}".', "Use one of: process, ray.")
     if launcher == "ray" and grid is None:

@@ -182,6 +182,8 @@ def show_results(cells: Sequence[Cell], results: Sequence[CellResult], corpus: C
     from tslens.train.yardstick import ngram_yardstick
 
     ended = [cell for cell, result in zip(cells, results, strict=True) if result.state in {"done", "skipped"}]
+    if any(result.state in {"interrupted", "waiting"} for result in results):
+        ended = []  # who has stopped a grid does not wait for 4-grams
     if any(not cell.run.yardstick.exists() for cell in ended):
         say("counting 4-grams, the yardstick ...")
     ngrams = [ngram_yardstick(corpus, cell.run) for cell in ended]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,7 +15,9 @@ class Speedometer:
     def __init__(self, corpus: Corpus, device: str | None) -> None:
         from tslens.train.flops import device_peak
 
-        self.corpus, self.peak = corpus, None if device is None else device_peak(device)
+        peak = None if device is None else device_peak(device)
+        n_processes = int(os.environ.get("WORLD_SIZE", "1"))
+        self.corpus, self.peak = corpus, None if peak is None else peak * n_processes
         self.flops: dict[str, float] = {}
 
     def mfu(self, model: str, tokens_per_second: float) -> float | None:

@@ -33,6 +33,8 @@ LARGEST_FILE = 64 * 2**20  # bytes of a tok*.bin; the one of Llama 2 has 0.4 MB
 _N_SPECIAL, _N_BYTES = 3, 256  # a tok*.bin begins with unk, bos, eos and a token for each byte
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
+_LONGEST_PIECE = 512  # of a tokenizer of llama2.c
+
 
 class ForeignTokenizer:
     """A tokenizer of the ``tokenizers`` library with the tokens its model expects around a story.
@@ -178,6 +180,8 @@ def read_llama2c_tokenizer(path: Path, *, n_tokens: int) -> ForeignTokenizer:
     rank = {word: i for i, word in enumerate(words)}
     if len(rank) < len(words) or any(not word for word in words):
         raise _foreign(path, "a piece is empty or there twice")
+    if max(map(len, words), default=0) > _LONGEST_PIECE:
+        raise _foreign(path, f"a piece has over {_LONGEST_PIECE} characters")
     score = dict(zip(words, scores[len(names) :], strict=True))
     merges = [
         (word[:cut], word[cut:])

@@ -186,13 +186,17 @@ def choose(
     if sampling.temperature == 0:
         return logits.argmax(-1)
     if sampling.top_k is None or sampling.top_k >= logits.shape[-1]:
-        return _invert((logits / sampling.temperature).softmax(-1), draw)
+        return _invert(_weights(logits, sampling.temperature), draw)
     best = logits.topk(sampling.top_k)
     tokens, order = best.indices.sort(
         -1
     )  # by id, so that a near tie in probability does not change their order
-    weights = (best.values.gather(-1, order) / sampling.temperature).softmax(-1)
+    weights = _weights(best.values.gather(-1, order), sampling.temperature)
     return tokens.gather(-1, _invert(weights, draw)[:, None])[:, 0]
+
+
+def _weights(logits: Float[Tensor, "row entry"], temperature: float) -> Float[Tensor, "row entry"]:
+    return ((logits - logits.amax(-1, keepdim=True)) / temperature).softmax(-1)  # no temperature overflows
 
 
 def _invert(weights: Float[Tensor, "row entry"], draw: Float64[Tensor, " row"]) -> Int[Tensor, " row"]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from tslens.model.foreign import ForeignModel
 
 _MAGIC = b"24ka"  # 0x616b3432, little-endian
 _V1_HEADER = 256
+_MOST_LAYERS = 256  # each is built by itself, which takes time and memory whatever its size
 _LARGEST = 1 << 20  # of any one number of a header
 
 
@@ -87,16 +89,27 @@ def read_header(path: Path) -> Header:
     Raises ModelError for a pickle, a quantised file, impossible numbers, or a size that does not fit.
     """
     try:
+        return _read_header(path)
+    except ModelError as error:
+        with suppress(OSError), path.open("rb") as file:
+            start = file.read(4)
+            if start.startswith(
+                (b"PK\x03\x04", b"\x80")
+            ):  # a width may begin so too, so only what does not fit is one
+                raise ModelError(
+                    f"{path} is a pickle, which can run code when it is read; tslens never opens one.",
+                    "Convert it to safetensors where it was made.",
+                ) from error
+        raise
+
+
+def _read_header(path: Path) -> Header:
+    try:
         size = path.stat().st_size
         with path.open("rb") as file:
             start = file.read(_V1_HEADER)
     except OSError as error:
         raise ModelError(f"Cannot read {path}: {error.strerror}.", "Check the path.") from error
-    if start.startswith((b"PK\x03\x04", b"\x80")):
-        raise ModelError(
-            f"{path} is a pickle, which can run code when it is read; tslens never opens one.",
-            "Convert it to safetensors where it was made.",
-        )
     version, place = 0, 0
     if start.startswith(_MAGIC) and len(start) == _V1_HEADER:
         version, place = int.from_bytes(start[4:8], "little"), 8
@@ -112,6 +125,8 @@ def read_header(path: Path) -> Header:
     numbers = (dim, hidden, layers, heads, kv_heads, abs(vocab), context)
     if not all(0 < number <= _LARGEST for number in numbers):
         raise _broken(path, f"its header says {numbers}")
+    if layers > _MOST_LAYERS:
+        raise _broken(path, f"it has {layers} layers, over {_MOST_LAYERS}")
     if dim % heads or heads % kv_heads or (dim // heads) % 2:
         raise _broken(path, f"{heads} heads of {kv_heads} key heads do not divide a width of {dim}")
     header = Header(version, *numbers, tied=tied, begin=_V1_HEADER if version else 28)

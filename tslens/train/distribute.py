@@ -43,6 +43,14 @@ class World:
         dist.broadcast(told, src=0)
         return tuple(told.tolist())
 
+    def mean(self, value: torch.Tensor) -> torch.Tensor:
+        """The mean of a number over all processes, in every process."""
+        if self.size == 1:
+            return value
+        total = value.detach().clone()
+        dist.all_reduce(total)
+        return total / self.size
+
     def together(self, module: nn.Module) -> nn.Module:
         """The module, with gradients averaged over the processes in the backward pass."""
         return DistributedDataParallel(module) if self.size > 1 else module
@@ -60,6 +68,8 @@ def joined(device: str) -> Iterator[World]:
     if size == 1:
         yield World()
         return
+    if device.startswith("cuda"):
+        torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     try:
         yield World(dist.get_rank(), size)
@@ -69,4 +79,4 @@ def joined(device: str) -> Iterator[World]:
 
 
 def _device_of_backend() -> str:
-    return "cuda" if dist.get_backend() == "nccl" else "cpu"
+    return f"cuda:{torch.cuda.current_device()}" if dist.get_backend() == "nccl" else "cpu"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tslens.config import TrainConfig
 from tslens.corpus.shards import Corpus
-from tslens.errors import TslensError, UsageError
+from tslens.errors import UsageError
 from tslens.files import RunFolder
 from tslens.model.spec import ModelSpec, default_heads
 from tslens.train.cells import (
@@ -140,7 +140,7 @@ def run_grid(
                 )
         except KeyboardInterrupt:
             result = without_result(cell, "interrupted")
-        except TslensError as error:  # a finished run that cannot be read
+        except Exception as error:  # a finished run that cannot be read
             result = without_result(cell, "failed", reason_of(error))
         interrupted = result.state == "interrupted"
         results.append(result)

@@ -6,6 +6,7 @@ the mean over all targets of a batch, whatever the number of processes.
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ from tslens.train.distribute import World, joined, own_device
 from tslens.train.feed import Share, batch_shares
 from tslens.train.objective import Objective, resolve_precision
 from tslens.train.optimizer import Optimizers, schedule
-from tslens.train.record import Record
+from tslens.train.record import Record, precision_of
 from tslens.train.state import Counters, load_state, save_state
 
 STATE_SECONDS = 30.0  # at most so much training is lost to kill -9,
@@ -77,11 +78,13 @@ def train_model(
     """Train one model into a run folder; under torchrun, together with the other processes.
 
     Ctrl-C ends the run after the current step with its state saved. Raises RunError if the folder is in use,
-    cannot be written, holds a finished run or one with other settings, or an unfinished one without ``resume``.
+    cannot be written, holds a finished run or one with other settings, or an unfinished one without ``resume``; if
+    memory does not suffice, or nothing can be compiled here.
     """
     device = own_device(device)
-    config = replace(config, precision=resolve_precision(config.precision, device))
-    with joined(device) as world, _held(run, world):
+    precision = precision_of(run) if config.precision == "auto" and resume else None
+    config = replace(config, precision=precision or resolve_precision(config.precision, device))
+    with joined(device) as world, _held(run, world), _plain_errors():
         record = Record(config, corpus, run, command=command, tensorboard=tensorboard and world.leads)
         return _Training(record, world, device, report).to_end(resume)
 
@@ -104,6 +107,7 @@ class _Training:
         self.objective = world.together(objective)
         self.optimizers = Optimizers(self.model, self.config)
         self.counters = Counters()
+        self.loss = math.nan  # mean training loss of the newest row of metrics
 
     def to_end(self, resume: bool) -> TrainResult:
         """Begin or resume, train, then finish or, if interrupted, leave what resumes."""
@@ -128,6 +132,7 @@ class _Training:
         """The loss at the end, in every process; the first of them evaluates and writes."""
         val = LossReport(0.0, 0, 0)
         if self.world.leads:
+            self.record.forget_validation(self.counters.step)
             self._evaluate(QUICK_STORIES, keep=True)
             val = self._evaluate(FINAL_STORIES)
             self.record.checkpoint(self.model, self.counters.step)
@@ -152,54 +157,60 @@ class _Training:
         counters, clock = self.counters, _Clock(self.counters)
         saved_at, saving = counters.seconds, 0.0
         n_evaluated = int(self._fraction() * N_EVALUATIONS)
-        losses: list[torch.Tensor] = []
-        logged_tokens, logged_seconds = counters.n_tokens, counters.seconds
+        device = self.model.embed.W_E.device
+        losses = torch.tensor(counters.loss_sum, dtype=torch.float64).to(device, _sum_dtype(device))
+        since = (counters.n_tokens, counters.seconds)  # of the last row of metrics
         val: LossReport | None = None
         feed = batch_shares(
-            self.corpus.train,
-            self.config,
-            self.world,
-            self.model.embed.W_E.device,
-            epoch=counters.epoch,
-            used=counters.batch,
+            self.corpus.train, self.config, self.world, device, epoch=counters.epoch, used=counters.batch
         )
         while True:
             fraction, stop = self.world.agreed(self._fraction(), float(interrupted()))
             if fraction >= 1 or stop:
                 break
-            losses.append(self._step(next(feed), fraction))
+            losses += self._step(next(feed), fraction)
+            counters.loss_steps += 1
             clock.tick()
-            if not self.world.leads:
-                losses.clear()
-                continue
-            if _is_checkpoint_step(counters.step):
-                self._check_finite(float(losses[-1]))
+            if _is_checkpoint_step(counters.step) and self.world.leads:
+                self._check_finite(float(losses))
                 self.record.checkpoint(self.model, counters.step)
             if counters.step % LOG_STEPS == 0:
-                mean = float(torch.stack(losses).mean())
-                self._check_finite(mean)
+                speed = self._log_training(losses, fraction, since)
                 clock.tick()
-                speed = (counters.n_tokens - logged_tokens) / max(1e-9, counters.seconds - logged_seconds)
-                rate = self.config.learning_rate * schedule(self.config, fraction)
-                self.record.log(counters, "train", mean, rate=rate, speed=speed)
-                losses, logged_tokens, logged_seconds = [], counters.n_tokens, counters.seconds
-                self.report(TrainProgress(counters.step, self._fraction(), mean, speed, val))
+                since = (counters.n_tokens, counters.seconds)
+                if self.world.leads:
+                    self.report(TrainProgress(counters.step, self._fraction(), self.loss, speed, val))
+            if not self.world.leads:
+                continue
             due = int(self._fraction() * N_EVALUATIONS)
             if due > n_evaluated and self._fraction() < 1:
                 n_evaluated = due
                 val = self._evaluate(QUICK_STORIES, keep=self._fraction() >= BEST_FROM)
             clock.tick()
             if counters.seconds - saved_at >= max(STATE_SECONDS, saving / STATE_SHARE):
-                self._check_finite(float(losses[-1]) if losses else 0.0)
-                self._save_state()
+                self._save_state(losses)
                 before = counters.seconds
                 clock.tick()
                 saved_at, saving = counters.seconds, counters.seconds - before
+        if fraction >= 1 and counters.loss_steps:
+            self._log_training(losses, fraction, since)
         if self.world.leads:
-            self._check_finite(float(losses[-1]) if losses else 0.0)
-            self._save_state()
+            self._save_state(losses)
         feed.close()
         return fraction >= 1
+
+    def _log_training(self, losses: torch.Tensor, fraction: float, since: tuple[int, float]) -> float:
+        """One row of the losses since the last one, over all processes; gives tokens a second back."""
+        counters = self.counters
+        self.loss = float(self.world.mean(losses)) / counters.loss_steps
+        self._check_finite(self.loss)
+        speed = (counters.n_tokens - since[0]) / max(1e-9, counters.seconds - since[1])
+        if self.world.leads:
+            rate = self.config.learning_rate * schedule(self.config, fraction)
+            self.record.log(counters, "train", self.loss, rate=rate, speed=speed)
+        losses.zero_()
+        counters.loss_steps = 0
+        return speed
 
     def _step(self, share: Share, fraction: float) -> torch.Tensor:
         """One step; the loss of the batch, of this process's targets where there are several."""
@@ -221,7 +232,7 @@ class _Training:
         if not np.isfinite(loss):
             raise RunError(
                 f"The loss is {loss} at step {self.counters.step}: training has diverged.",
-                "Train again with a smaller --learning-rate; the checkpoints before this step are kept.",
+                "Train again with a smaller --learning-rate or --matrix-learning-rate; checkpoints before it are kept.",
             )
 
     # What is kept -----------------------------------------------------------------------------------------
@@ -238,7 +249,9 @@ class _Training:
             self.record.keep_best(self.model)
         return report
 
-    def _save_state(self) -> None:
+    def _save_state(self, losses: torch.Tensor | None = None) -> None:
+        self.counters.loss_sum = float(losses) if losses is not None else 0.0
+        self._check_finite(self.counters.loss_sum)
         save_state(self.run, self.model, self.optimizers, self.counters)
 
 
@@ -255,6 +268,10 @@ class _Clock:
         self.last = now
 
 
+def _sum_dtype(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def _is_checkpoint_step(step: int) -> bool:
     return step % EVEN_STEPS == 0 if step > 512 else step & (step - 1) == 0
 
@@ -267,6 +284,25 @@ def _held(run: RunFolder, world: World) -> Iterator[None]:
         return
     with locked(run.path):
         yield
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Say what is too large for memory, and what cannot be compiled, as errors of ours."""
+    try:
+        yield
+    except Exception as error:
+        kind, text = type(error).__module__, str(error)
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in text:
+            raise RunError(
+                "The memory is not enough for this model.",
+                "Give a smaller --batch-tokens, or a smaller model.",
+            ) from error
+        if kind.startswith(("torch._inductor", "torch._dynamo")):
+            raise RunError(
+                f"The model cannot be compiled here ({' '.join(text.split())[:200]}).", "Leave out --compile."
+            ) from error
+        raise
 
 
 @contextmanager

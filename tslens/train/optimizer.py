@@ -127,7 +127,7 @@ class Optimizers:
         scale = (REFERENCE_WIDTH / model.cfg.d_model) ** 0.5 if config.optimizer == "muon" else 1.0
         rates = {
             "embedding": config.learning_rate * scale,
-            "vector": config.vector_learning_rate,
+            "vector": config.vector_learning_rate if config.optimizer == "muon" else config.learning_rate,
             "matrix": config.learning_rate,
         }
         self.all: list[torch.optim.Optimizer] = []

@@ -56,7 +56,7 @@ def share_of_cluster(
         n = workers or max(1, int(n_cpus))
         return Share(n, _cpus(n_cpus, n, largest_node), 0.0)
     gpus = gpu_fraction or 1.0
-    room = max(1, int(n_gpus / gpus + 1e-6))
+    room = max(1, int(n_gpus) * int(1 / gpus + 1e-6))
     n = min(workers or room, room)
     return Share(n, _cpus(n_cpus, n, largest_node), gpus)
 

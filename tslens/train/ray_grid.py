@@ -17,7 +17,6 @@ from typing import Any
 import torch
 
 from tslens.corpus.shards import Corpus
-from tslens.errors import TslensError
 from tslens.files import RunFolder
 from tslens.train.cells import (
     Cell,
@@ -83,7 +82,7 @@ def _before(cell: Cell, corpus: Corpus) -> CellResult | None:
     """The result of a cell that was done before, or that it cannot be read; None where it is to be trained."""
     try:
         return result_before(cell) if is_done(cell, corpus) else None
-    except TslensError as error:
+    except Exception as error:  # a finished run that cannot be read
         return without_result(cell, "failed", reason_of(error))
 
 
@@ -220,7 +219,7 @@ def _train_remotely(
     board.tell.remote(index, None)
     try:
         opened = Corpus(Path(corpus))
-    except TslensError as error:
+    except Exception as error:  # a finished run that cannot be read
         return without_result(cell, "failed", reason_of(error))
     result = train_cell(
         Cell(cell.config, RunFolder(run)),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tslens.config import TrainConfig
+from tslens.config import Precision, TrainConfig
 from tslens.corpus.shards import Corpus
 from tslens.errors import DataError, RunError
 from tslens.files import METRICS_SCHEMA, RunFolder, atomic_write, read_json, write_json, write_jsonl
@@ -33,8 +34,8 @@ class Record:
         self, config: TrainConfig, corpus: Corpus, run: RunFolder, *, command: str, tensorboard: bool
     ) -> None:
         self.config, self.corpus, self.run, self.command = config, corpus, run, command
-        self.started = utc_now()
-        self._board = _open_board(run) if tensorboard else None
+        self.started, self.tensorboard = utc_now(), tensorboard
+        self._board: SummaryWriter | None = None
 
     def is_begun(self, resume: bool) -> bool:
         """Whether there is a run to go on with. Raises RunError if that is not wanted, or cannot be."""
@@ -69,6 +70,8 @@ class Record:
         header = {"model": self.config.model, "seed": self.config.seed, "step": counters.step}
         write_jsonl(self.run.samples / f"step_{counters.step:06d}.jsonl", SAMPLES_SCHEMA, header, rows)
         self.write_provenance(counters.seconds)
+        if self._board is not None:
+            self._board.close()
         write_json(self.run.done, {"steps": counters.step, "val_loss_nats": val.loss_nats})
 
     def checkpoint(self, model: TinyTransformer, step: int) -> None:
@@ -123,7 +126,9 @@ class Record:
         }
         with self.run.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        if self._board is not None:
+        if self.tensorboard:
+            if self._board is None:
+                self._board = _open_board(self.run, counters.step)
             for name in ("loss_nats", "bits_per_byte", "lr", "tokens_per_second"):
                 if row[name] is not None:
                     self._board.add_scalar(f"{split}/{name}", row[name], counters.step)
@@ -131,18 +136,36 @@ class Record:
 
     def forget_later_metrics(self, step: int) -> None:
         """Drop rows of steps that a killed process took after its last state: they will be taken again."""
+        self._keep_metrics(lambda row: row.get("step", 0) <= step)
+
+    def forget_validation(self, step: int) -> None:
+        """Drop validation rows of a step: a process that was killed at its end wrote them, and they come again."""
+        self._keep_metrics(lambda row: row.get("split") != "validation" or row["step"] < step)
+
+    def _keep_metrics(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
         text = self.run.metrics.read_text(encoding="utf-8")
         whole = text[: text.rfind("\n") + 1]
-        rows = [row for line in whole.splitlines() if (row := json.loads(line)).get("step", 0) <= step]
+        rows = [row for line in whole.splitlines() if wanted(row := json.loads(line))]
         with atomic_write(self.run.metrics) as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
-def _open_board(run: RunFolder) -> SummaryWriter:
+def precision_of(run: RunFolder) -> Precision | None:
+    """The precision that an unfinished run began with, None where there is none."""
+    if not run.config.exists() or run.done.exists():
+        return None
+    settings = read_json(run.config)
+    found = settings.get("precision") if isinstance(settings, dict) else None
+    return found if found in {"float32", "bfloat16", "float64"} else None
+
+
+def _open_board(run: RunFolder, step: int) -> SummaryWriter:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise DataError(
             "TensorBoard is not installed.", "Install it: pip install 'tinystories-lens[tensorboard]'"
         ) from error
-    return SummaryWriter(run.path / "tensorboard")
+    return SummaryWriter(
+        run.path / "tensorboard", purge_step=step
+    )  # what a killed process drew later is taken out

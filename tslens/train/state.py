@@ -27,7 +27,7 @@ class Counters:
     """Where a run stands.
 
     ``batch``: batches used of the current ``epoch``. ``seconds``: trained so far. ``best_nats``: the lowest loss
-    on the first validation stories so far.
+    on the first validation stories so far. ``loss_sum``, ``loss_steps``: training losses since the last row of metrics.
     """
 
     step: int = 0
@@ -36,6 +36,8 @@ class Counters:
     n_tokens: int = 0
     seconds: float = 0.0
     best_nats: float = math.inf
+    loss_sum: float = 0.0
+    loss_steps: int = 0
 
 
 def save_state(run: RunFolder, model: TinyTransformer, optimizers: Optimizers, counters: Counters) -> None:
@@ -68,6 +70,9 @@ def load_state(run: RunFolder, model: TinyTransformer, optimizers: Optimizers) -
             state = _read(path, model.cfg.device)
         except Exception as error:  # zipfile and torch raise many kinds on a torn or foreign file
             torn.append(f"{path.name}: {error}")
+            path.unlink(
+                missing_ok=True
+            )  # so that the next save does not put it in the place of the whole one
             continue
         try:
             with torch.no_grad():
