@@ -3,6 +3,9 @@
 #
 # Everything may be stopped at any moment. Each cell goes on from its own state and finished cells are skipped, so the
 # job asks to be queued again when its time is up or its node is lost, and runs the same command until all is done.
+#
+# Written from SLURM's manual and checked for syntax; no cluster was at hand to run it on. It counts on the signal
+# reaching all processes of the step; a worker that gets it twice ends at its last saved state.
 #SBATCH --job-name=tslens-grid
 #SBATCH --nodes=1
 #SBATCH --ntasks=1

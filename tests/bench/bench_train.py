@@ -15,8 +15,9 @@ For each model, on real stories:
    least share, in steps of 0.05, that reaches the target is the result.
 5. Our model trained by AdamW with the values found, for the whole time, sets a second target, reached in the same way.
 
-Clocks start before the first step on both sides: imports, opening the corpus and evaluation are left out, compilation
-is not. Steps: both sides in turn in one run, at 2,048 targets a step, medians of rounds.
+Clocks start before the first step on both sides: imports and opening the corpus are left out, compilation is not. Ours
+also counts its evaluations, checkpoints and states; the reference has none. Steps: both sides in turn in
+one run, at 2,048 targets a step, medians of rounds.
 Finished stages are kept in a file (``--resume``), so that a benchmark of two hours can be done in pieces.
 """
 
