@@ -91,11 +91,9 @@ def read_header(path: Path) -> Header:
     try:
         return _read_header(path)
     except ModelError as error:
+        # the low byte of a width may be that of a pickle, so this is asked only of what does not fit
         with suppress(OSError), path.open("rb") as file:
-            start = file.read(4)
-            if start.startswith(
-                (b"PK\x03\x04", b"\x80")
-            ):  # a width may begin so too, so only what does not fit is one
+            if file.read(4).startswith((b"PK\x03\x04", b"\x80")):
                 raise ModelError(
                     f"{path} is a pickle, which can run code when it is read; tslens never opens one.",
                     "Convert it to safetensors where it was made.",

@@ -7,13 +7,11 @@ the mean over all targets of a batch, whatever the number of processes.
 from __future__ import annotations
 
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +24,7 @@ from tslens.model.loss import LossReport, evaluate, loss_per_target
 from tslens.model.spec import ModelSpec
 from tslens.model.transformer import TinyTransformer
 from tslens.train.distribute import World, joined, own_device
+from tslens.train.ending import interrupt_flag, plain_errors
 from tslens.train.feed import Share, batch_shares
 from tslens.train.objective import Objective, resolve_precision
 from tslens.train.optimizer import Optimizers, schedule
@@ -84,7 +83,7 @@ def train_model(
     device = own_device(device)
     precision = precision_of(run) if config.precision == "auto" and resume else None
     config = replace(config, precision=precision or resolve_precision(config.precision, device))
-    with joined(device) as world, _held(run, world), _plain_errors():
+    with joined(device) as world, _held(run, world), plain_errors():
         record = Record(config, corpus, run, command=command, tensorboard=tensorboard and world.leads)
         return _Training(record, world, device, report).to_end(resume)
 
@@ -122,7 +121,7 @@ class _Training:
             self.record.checkpoint(self.model, 0)
             self._save_state()
             self.record.mark_begun()
-        with _interrupt_flag() as interrupted:
+        with interrupt_flag() as interrupted:
             ended = self._train(interrupted)
         val = self._finish() if ended else None
         done = self.counters
@@ -284,44 +283,3 @@ def _held(run: RunFolder, world: World) -> Iterator[None]:
         return
     with locked(run.path):
         yield
-
-
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Say what is too large for memory, and what cannot be compiled, as errors of ours."""
-    try:
-        yield
-    except Exception as error:
-        kind, text = type(error).__module__, str(error)
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in text:
-            raise RunError(
-                "The memory is not enough for this model.",
-                "Give a smaller --batch-tokens, or a smaller model.",
-            ) from error
-        if kind.startswith(("torch._inductor", "torch._dynamo")):
-            raise RunError(
-                f"The model cannot be compiled here ({' '.join(text.split())[:200]}).", "Leave out --compile."
-            ) from error
-        raise
-
-
-@contextmanager
-def _interrupt_flag() -> Iterator[Callable[[], bool]]:
-    """Turn Ctrl-C and SIGTERM into a flag that the loop reads between steps; a second Ctrl-C interrupts at once."""
-    seen = False
-
-    def note(number: int, frame: Any) -> None:
-        nonlocal seen
-        if seen:
-            raise KeyboardInterrupt
-        seen = True
-
-    try:
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: whoever runs it handles signals
-        before = {}
-    try:
-        yield lambda: seen
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -62,17 +62,14 @@ def load_state(run: RunFolder, model: TinyTransformer, optimizers: Optimizers) -
 
     A torn file is passed over with a warning. Raises RunError if no state is whole, or if it is of another model.
     """
-    torn: list[str] = []
+    torn: dict[Path, str] = {}
     for path in (run.state, run.state_before):
         if not path.exists():  # killed between the two renames of a save
             continue
         try:
             state = _read(path, model.cfg.device)
         except Exception as error:  # zipfile and torch raise many kinds on a torn or foreign file
-            torn.append(f"{path.name}: {error}")
-            path.unlink(
-                missing_ok=True
-            )  # so that the next save does not put it in the place of the whole one
+            torn[path] = f"{path.name}: {error}"
             continue
         try:
             with torch.no_grad():
@@ -86,12 +83,15 @@ def load_state(run: RunFolder, model: TinyTransformer, optimizers: Optimizers) -
             ) from error
         if torn:
             warnings.warn(
-                f"{run.state} is torn ({torn[0]}); the run goes on from the state before, after step {counters.step}.",
+                f"{run.state} is torn ({torn[run.state]}); the run goes on from the state before, "
+                f"after step {counters.step}.",
                 stacklevel=2,
             )
+        for broken in torn:  # so that the next save does not put it in the place of the whole one
+            broken.unlink(missing_ok=True)
         return counters
     raise RunError(
-        f"{run.path} holds no whole state ({'; '.join(torn) or 'none is there'}).",
+        f"{run.path} holds no whole state ({'; '.join(torn.values()) or 'none is there'}).",
         "Train anew, into another --out.",
     )
 
