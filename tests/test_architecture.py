@@ -13,7 +13,7 @@ PACKAGE = ROOT / "tslens"
 TIERS = [
     {"errors"},
     {"types", "labels"},
-    {"stats", "files", "config", "provenance", "assets"},
+    {"stats", "files", "config", "provenance", "allocator", "assets"},
     {"llm"},
     {"corpus"},
     {"model"},

@@ -5,7 +5,7 @@
 A call goes on where the last one stopped: Ctrl-C and the end of ``--minutes`` leave the run in training with its state
 saved. A cell is done when its weights, rounded to float16, and their losses are written: into the package
 (``tslens/assets/models``), or, where the weights are not packaged, to ``runs/shipped`` and the rest to
-``training/results``. A cell that is done is passed over.
+``training/results``, with what its attention heads look at (``tslens heads``). A cell that is done is passed over.
 
 Each call trains on one thread, so that weights do not depend on the number of cores: two threads are half again as fast
 as one, two calls side by side twice. A cell that another call is training is left to it.
@@ -32,9 +32,14 @@ from tslens.files import METRICS_SCHEMA, RunFolder, atomic_write, read_json, rea
 from tslens.model import shipped
 from tslens.model.checkpoint import load_checkpoint
 from tslens.model.generate import generate
+from tslens.model.load import find_model, open_model
 from tslens.model.loss import loss_per_target
 from tslens.model.shipped import ShippedFacts, TextLoss, shipped_models
 from tslens.model.spec import ModelSpec
+from tslens.probes.held_out import HeldOut
+from tslens.probes.results import save_head_scores
+from tslens.probes.scan import score_heads
+from tslens.provenance import provenance, utc_now
 from tslens.train.loop import TrainProgress, train_model
 from tslens.train.record import SAMPLE_PROMPT, SAMPLES_SCHEMA
 
@@ -43,6 +48,7 @@ RECIPE, README, RESULTS = HERE / "shipped.toml", HERE / "README.md", HERE / "res
 TABLE_BEGINS, TABLE_ENDS = "<!-- written by make_models.py -->", "<!-- end of what make_models.py writes -->"
 ASKED = Instruction(kinds=("words", "features"), words=("find", "shell", "shiny"), features=("dialogue",))
 SAMPLES = 3
+HEADS_STORIES = 500
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,16 @@ class Cell:
         return shipped.MODELS / self.model / f"seed{self.seed}"
 
     @property
+    def results(self) -> Path:
+        """Where all but the weights goes of a cell that is not packaged."""
+        return RESULTS / self.model / f"seed{self.seed}"
+
+    @property
+    def heads(self) -> Path:
+        """Where the rows of its attention heads go, if it is not packaged."""
+        return self.results / "heads"
+
+    @property
     def weights(self) -> Path:
         """Its rounded weights."""
         return (self.package if self.packaged else self.run.path) / "model.safetensors"
@@ -76,7 +92,8 @@ class Cell:
     @property
     def is_done(self) -> bool:
         """Whether weights and figures are there."""
-        return self.weights.exists() and (self.package / "model.json").exists()
+        rows = self.packaged or any(self.heads.glob("*.jsonl"))
+        return rows and self.weights.exists() and (self.package / "model.json").exists()
 
 
 @dataclass(frozen=True)
@@ -126,9 +143,8 @@ def train_cell(cell: Cell, recipe: Recipe, texts: Texts, ends: float) -> bool:
     if left < threading.TIMEOUT_MAX:
         alarm.start()
     try:
-        command = f"python training/make_models.py --only {cell.label}"
         result = train_model(
-            recipe.config(cell), texts.corpus, run, resume=True, command=command, report=report
+            recipe.config(cell), texts.corpus, run, resume=True, command=command_of(cell), report=report
         )
     finally:
         alarm.cancel()
@@ -138,7 +154,7 @@ def train_cell(cell: Cell, recipe: Recipe, texts: Texts, ends: float) -> bool:
 def finish_cell(cell: Cell, texts: Texts) -> ShippedFacts:
     """Round the best weights, measure them, and write the cell's folders, ``model.json`` last."""
     run, corpus = cell.run, texts.corpus
-    folder = cell.package if cell.packaged else RESULTS / cell.model / f"seed{cell.seed}"
+    folder = cell.package if cell.packaged else cell.results
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
@@ -174,7 +190,32 @@ def finish_cell(cell: Cell, texts: Texts) -> ShippedFacts:
         path.replace(folder / path.name)
     unfinished.rmdir()
     facts.write(cell.package)
+    if not cell.packaged:
+        write_heads(cell)
     return facts
+
+
+def write_heads(cell: Cell) -> None:
+    """Write what the cell's attention heads look at, as ``tslens heads`` does: others do not have its weights."""
+    source, started, clock = find_model(f"shipped:{cell.label}"), utc_now(), time.monotonic()
+    model = open_model(source)
+    stories = HeldOut(model, None, HEADS_STORIES)
+    report = score_heads(model, stories, seed=0)
+    record = provenance(
+        command=command_of(cell),
+        seed=0,
+        data=stories.source,
+        data_sha256=stories.sha256,
+        started=started,
+        seconds=time.monotonic() - clock,
+    )
+    path = cell.heads / f"author_n{report.n_stories}_seed0.jsonl"
+    save_head_scores(report, path, model=source.label, checkpoint=source.path.name, record=record)
+
+
+def command_of(cell: Cell) -> str:
+    """The command that makes a cell."""
+    return f"python training/make_models.py --only {cell.label}"
 
 
 # The table ------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ parser.add_argument("--recipe", default="muon")
 parser.add_argument("settings", nargs="*")
 options = parser.parse_args()
 kinds = {field.name: field.type for field in fields(TrainConfig)}
-read = {"int": int, "float": float}
+read = {"int": int, "float": float, "bool": lambda text: {"True": True, "False": False}[text]}
 given = {
     name: read.get(kinds[name], str)(value) for name, value in (pair.split("=") for pair in options.settings)
 }

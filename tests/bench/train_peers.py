@@ -6,10 +6,8 @@ tokens, as such models are usually trained. Cross-entropy on all logits, as both
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -27,18 +25,6 @@ from tslens.model.spec import N_CTX, WINDOW, ModelSpec
 from tslens.model.transformer import TinyTransformer
 
 BETAS, DECAY, CLIP, WARMUP = (0.9, 0.95), 0.1, 1.0, TrainConfig.warmup
-STEP_ROWS = 4  # of the steps that are timed alone: 2,048 tokens
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a peer computes. ``bfloat16``: autocast of products. ``compiled``: by ``torch.compile``."""
-
-    bfloat16: bool
-    compiled: bool
-
-    def __str__(self) -> str:
-        return ("bfloat16" if self.bfloat16 else "float32") + (", compiled" if self.compiled else "")
 
 
 # Models ---------------------------------------------------------------------------------------------------
@@ -148,32 +134,35 @@ def own_loss(model: GPTNeoForCausalLM, split: Split) -> float:
 # Training -------------------------------------------------------------------------------------------------
 
 
-class Trainer:
-    """A peer and its AdamW, fused; decay on the matrices of the blocks alone, as ours has it."""
+def _reference_loss(model: nn.Module, tokens: Tensor) -> Tensor:
+    return model(tokens, labels=tokens).loss
 
-    def __init__(self, model: nn.Module, options: Options) -> None:
-        self.model, self.options = model.train(), options
-        if options.compiled:
-            torch._dynamo.reset()  # else the ninth model of a process would silently run as it is
+
+def _native_loss(model: nn.Module, tokens: Tensor) -> Tensor:
+    logits = model(tokens)[:, :-1].flatten(0, 1)
+    return F.cross_entropy(logits.float(), tokens[:, 1:].flatten())
+
+
+class Trainer:
+    """A peer and its AdamW, fused; decay on the matrices of the blocks alone, as ours has it.
+
+    ``bfloat16``: autocast of products. ``compiled``: by ``torch.compile``.
+    """
+
+    def __init__(self, model: nn.Module, *, bfloat16: bool, compiled: bool) -> None:
+        self.model, self.is_autocast = model.train(), bfloat16
         embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
         matrices = [p for p in model.parameters() if p.ndim >= 2 and id(p) not in embeddings]
         others = [p for p in model.parameters() if p.ndim < 2 or id(p) in embeddings]
         groups = [{"params": matrices, "weight_decay": DECAY}, {"params": others, "weight_decay": 0.0}]
         self.adamw = torch.optim.AdamW(groups, lr=0.0, betas=BETAS, fused=True)
-        self.loss_of: Callable[[Tensor], Tensor] = (
-            torch.compile(self._loss) if options.compiled else self._loss
-        )
-
-    def _loss(self, tokens: Tensor) -> Tensor:
-        if isinstance(self.model, NativeModel):
-            logits = self.model(tokens)[:, :-1].flatten(0, 1)
-            return F.cross_entropy(logits.float(), tokens[:, 1:].flatten())
-        return self.model(tokens, labels=tokens).loss
+        loss = _native_loss if isinstance(model, NativeModel) else _reference_loss
+        self.loss_of: Callable[[nn.Module, Tensor], Tensor] = torch.compile(loss) if compiled else loss
 
     def step(self, tokens: Tensor, rate: float) -> None:
         """One step."""
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.options.bfloat16):
-            loss = self.loss_of(tokens)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.is_autocast):
+            loss = self.loss_of(self.model, tokens)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
         for group in self.adamw.param_groups:
@@ -183,41 +172,16 @@ class Trainer:
 
 
 def train_for(trainer: Trainer, batches: Iterator[Tensor], *, rate: float, seconds: float) -> int:
-    """Train by the clock, compilation included: a line up to ``rate``, then down to zero. The number of steps."""
-    began, n_steps = time.perf_counter(), 0
-    while (used := (time.perf_counter() - began) / seconds) < 1:
+    """Train by the clock, compilation included. The number of steps.
+
+    The rate rises along a line to ``rate`` and falls to zero over the time that the first step, which compiles, leaves.
+    """
+    began = time.perf_counter()
+    trainer.step(next(batches), 0.0)
+    compiled, n_steps = time.perf_counter(), 1
+    left = seconds - (compiled - began)
+    while (used := (time.perf_counter() - compiled) / left) < 1:
         share = used / WARMUP if used < WARMUP else (1 - used) / (1 - WARMUP)
         trainer.step(next(batches), rate * share)
         n_steps += 1
     return n_steps
-
-
-def fastest_options(
-    make: Callable[[], nn.Module], batches: Iterator[Tensor], *, seconds: float, n_steps: int = 8
-) -> tuple[Options, dict[str, str]]:
-    """The options with most steps in a run of so many seconds, compilation counted; and what was measured of each."""
-    said, most, best = {}, 0.0, Options(bfloat16=False, compiled=False)
-    for compiled in (False, True):
-        for bfloat16 in (False, True):
-            options = Options(bfloat16, compiled)
-            trainer = Trainer(make(), options)
-            began = time.perf_counter()
-            try:
-                trainer.step(next(batches), 0.0)
-            except Exception as error:  # a compiler may be absent or fail: then it is no option
-                said[str(options)] = f"does not run ({type(error).__name__})"
-                continue
-            first = time.perf_counter() - began
-            took = []
-            for _ in range(n_steps):
-                began = time.perf_counter()
-                trainer.step(next(batches), 0.0)
-                took.append(time.perf_counter() - began)
-            step = statistics.median(took)
-            n_in_all = max(0.0, (seconds - first) / step)
-            said[str(options)] = (
-                f"{1 / step:.2f} steps/s after {first:.1f} s, {n_in_all:.0f} in {seconds:.0f} s"
-            )
-            if n_in_all > most:
-                most, best = n_in_all, options
-    return best, said

@@ -150,7 +150,7 @@ def progress(fraction=0.5):
 
 def rows_of(text, corpus=None):
     cells = grid_cells(text, train_config(None, model="l1_h32", seed=0, steps=100), Path("runs"))
-    return cells, Rows(cells, Speedometer(corpus, None))
+    return cells, Rows(cells, Speedometer(corpus, None, "float32"))
 
 
 def drawn(rows, n_rows):
@@ -272,8 +272,10 @@ def test_a_plan_in_json(train):
 def test_the_papers_grid_in_gpu_hours(train):
     done = train("--grid", "paper", "--tokens", 10**9, "--plan", "--gpu", "v100")
     assert done.code == 0, done.err
-    assert "GPU hours" in done.out and "30% (assumed) of 125 TFLOP/s" in done.out
+    assert "GPU hours" in done.out and "30% of 15.7 TFLOP/s, the peak of V100 in float32" in done.out
     assert sum("@seed0" in line for line in done.out.splitlines()) == 28
     found = json.loads(train("--grid", "paper", "--tokens", 10**9, "--plan", "--gpu", "v100", "--json").out)
     assert found["gpu"] == "v100" and found["assumed_mfu"] == 0.3
-    assert found["total"]["seconds"] == pytest.approx(found["total"]["flops"] / (0.3 * 125e12))
+    assert found["assumed_launch_seconds"] == [3e-3, 1e-3]
+    assert found["total"]["seconds"] == pytest.approx(sum(cell["seconds"] for cell in found["cells"]))
+    assert found["total"]["seconds"] > found["total"]["flops"] / (0.3 * 15.7e12)

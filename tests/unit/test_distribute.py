@@ -184,15 +184,6 @@ def test_the_precision_of_a_run_is_written_down(corpus, tmp_path):
         train_model(settings, corpus, run, resume=True)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_a_gpu_takes_the_steps_of_a_cpu(corpus, tmp_path):
-    runs = [RunFolder(tmp_path / device) for device in ("cpu", "cuda")]
-    for run, device in zip(runs, ("cpu", "cuda"), strict=True):
-        train_model(replace(config(), precision="float32"), corpus, run, device=device)
-    ends = [read_jsonl(run.metrics, METRICS_SCHEMA)[1][-1]["loss_nats"] for run in runs]
-    assert ends[1] == pytest.approx(ends[0], abs=1e-2)
-
-
 def test_tensorboard_gets_the_metrics(corpus, tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     run = RunFolder(tmp_path / "run")

@@ -85,6 +85,11 @@ def test_what_no_grid_can_mean_is_refused(text, message, hint):
     assert hint in caught.value.hint
 
 
+@pytest.fixture(autouse=True)
+def reports_by_step_alone(monkeypatch):
+    monkeypatch.setattr("tslens.train.loop.REPORT_SECONDS", float("inf"))
+
+
 # A run of it ------------------------------------------------------------------------------------------------
 
 

@@ -28,8 +28,11 @@ from tslens.train.objective import Objective
 from tslens.train.optimizer import Optimizers
 from tslens.train.plan import (
     ASSUMED_MFU,
+    LAYER_LAUNCH,
+    STEP_LAUNCH,
     activation_bytes,
     disk_bytes,
+    mean_batch,
     measure_pace,
     n_checkpoints,
     optimizer_bytes,
@@ -90,13 +93,14 @@ def test_odd_layers_look_at_a_window():
 
 def test_the_share_of_a_peak():
     assert mfu(2e6, 1000.0, 8e9) == 0.25
-    assert peak_of("NVIDIA A100-SXM4-80GB") == 312e12
-    assert peak_of("NVIDIA H100 80GB HBM3") == 989e12
-    assert peak_of("NVIDIA H100 PCIe") == 756e12
-    assert peak_of("Tesla V100-SXM2-16GB") == 125e12
-    assert peak_of("NVIDIA A10G") == 70e12
-    assert peak_of("NVIDIA A1000 Laptop GPU") is None
-    assert matmul_flops("cpu", seconds=0.0) > 0
+    assert peak_of("NVIDIA A100-SXM4-80GB", "bfloat16") == 312e12
+    assert peak_of("NVIDIA A100-SXM4-80GB", "float32") == 19.5e12
+    assert peak_of("NVIDIA H100 80GB HBM3", "bfloat16") == 989e12
+    assert peak_of("NVIDIA H100 PCIe", "bfloat16") == 756e12
+    assert peak_of("Tesla V100-SXM2-16GB", "bfloat16") is None  # it has none
+    assert peak_of("NVIDIA A10G", "bfloat16") == 70e12
+    assert peak_of("NVIDIA A1000 Laptop GPU", "bfloat16") is None
+    assert matmul_flops("cpu", "float32", seconds=0.0) > 0
 
 
 # Sizes ------------------------------------------------------------------------------------------------------
@@ -181,7 +185,7 @@ def test_a_pace_is_measured(corpus):
 def test_small_models_are_measured_and_large_ones_follow(corpus, tmp_path, monkeypatch):
     """With a machine of known speed: 10 GFLOP/s of products, of which a model reaches a tenth."""
     d_vocab, lengths = corpus.tokenizer.vocab_size, corpus.train.lengths
-    monkeypatch.setattr(plan_module, "matmul_flops", lambda device: 1e10)
+    monkeypatch.setattr(plan_module, "matmul_flops", lambda device, precision: 1e10)
     asked = []
 
     def pace(settings, *_):
@@ -207,13 +211,22 @@ def test_minutes_have_no_total(corpus, tmp_path):
 
 def test_hours_of_a_gpu_that_is_not_here(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(plan_module, "measure_pace", None)  # nothing runs
-    cells = grid_cells("paper", config(steps=None, tokens=10**9), tmp_path)
-    for gpu, peak in (("a100", 312e12), ("h100", 989e12), ("v100", 125e12)):
+    peaks = (
+        ("a100", "auto", 312e12),
+        ("a100", "float32", 19.5e12),
+        ("h100", "bfloat16", 989e12),
+        ("v100", "auto", 15.7e12),
+    )
+    for gpu, precision, peak in peaks:
+        settings = config(steps=None, tokens=10**9, precision=precision)
+        cells = grid_cells("paper", settings, tmp_path)
         plans = plan_cells(cells, corpus, device="cpu", gpu=gpu)
         assert len(plans) == 28
         for plan in plans:
             assert plan.basis == "data sheet"
-            assert plan.seconds == pytest.approx(plan.flops / (peak * ASSUMED_MFU))
+            steps = plan.tokens / mean_batch(settings, corpus)
+            launches = steps * (STEP_LAUNCH + LAYER_LAUNCH * ModelSpec.from_name(plan.model).n_layers)
+            assert plan.seconds == pytest.approx(launches + plan.flops / (peak * ASSUMED_MFU))
     with pytest.raises(UsageError, match="b52") as caught:
         plan_cells(cells, corpus, device="cpu", gpu="b52")
     assert "a100" in caught.value.hint

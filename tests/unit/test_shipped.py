@@ -253,6 +253,7 @@ def maker(package, told, tmp_path, monkeypatch):
     (tmp_path / "training" / "README.md").write_text(readme)
     (tmp_path / "stories.jsonl").write_text("".join(json.dumps({"text": s.text}) + "\n" for s in told))
     monkeypatch.setenv("TSLENS_DATA", str(tmp_path))
+    monkeypatch.setattr(module, "HEADS_STORIES", 40)
     for name in ("RECIPE", "README", "RESULTS"):
         monkeypatch.setattr(module, name, tmp_path / "training" / getattr(module, name).name)
     yield module
@@ -270,7 +271,9 @@ def test_making_the_cells_once_and_the_table(maker, package, tmp_path, capsys):
         "metrics.jsonl",
         "provenance.json",
         "samples.jsonl",
+        "heads",
     }
+    assert (tmp_path / "training/results/l1_h32-instruct/seed0/heads/author_n40_seed0.jsonl").is_file()
     assert len(list((package / "tokenizers").iterdir())) == 1
     assert [loss.texts for loss in story.facts.held_out] == ["real stories", "author stories"]
     assert story.facts.steps == 12

@@ -11,7 +11,6 @@ from tslens.config import RECIPES, TrainConfig, train_config
 from tslens.corpus.shards import import_corpus
 from tslens.errors import UsageError
 from tslens.model.batches import IGNORED, collate, cut_by_length, epoch_batches
-from tslens.model.load import load_model
 from tslens.model.loss import evaluate, loss_per_target, next_token_loss
 from tslens.model.spec import ModelSpec
 from tslens.model.transformer import TinyTransformer
@@ -25,10 +24,6 @@ def corpus(story_file, tmp_path_factory):
 
 def config(**changes):
     return train_config(None, **{"model": "l1_h32", "seed": 0, "steps": 12, "batch_tokens": 512, **changes})
-
-
-def weights(run):
-    return {name: tensor.clone() for name, tensor in load_model(run.path).state_dict().items()}
 
 
 # Batches --------------------------------------------------------------------------------------------------

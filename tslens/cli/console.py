@@ -66,6 +66,9 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     console.print(table)
 
 
+LINE_SECONDS = 60.0  # between two lines of progress where there is no terminal
+
+
 @contextmanager
 def progress_bar(description: str, total: float | None) -> Iterator[tuple[Progress, Any]]:
     """A bar with rate and time left on standard error; nothing where that is no terminal."""

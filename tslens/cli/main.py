@@ -75,13 +75,14 @@ def run() -> None:
 
 def _fail(message: str, hint: str, code: int) -> None:
     one_line = (printable(" ".join(part.split())) for part in (message, hint))
-    if (
-        os.environ.get("RANK", "0") == "0"
-    ):  # of several processes that torchrun started, only the first speaks
-        print("error: {}\n       {}".format(*one_line), file=sys.stderr)
+    rank = os.environ.get("RANK", "0")  # of several processes that torchrun started
+    print(
+        "error: {}\n       {}".format(*one_line) + (f" [process {rank}]" if rank != "0" else ""),
+        file=sys.stderr,
+    )
     sys.exit(code)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
-    if category is UserWarning:
+    if category is UserWarning and os.environ.get("RANK", "0") == "0":  # the others would say the same
         print(f"warning: {printable(str(message))}", file=sys.stderr)

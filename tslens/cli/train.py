@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tslens.cli import options
-from tslens.cli.console import progress_bar, say, show, show_json, show_table
+from tslens.cli.console import LINE_SECONDS, progress_bar, say, show, show_json, show_table
 
 if TYPE_CHECKING:
     from tslens.config import TrainConfig
@@ -65,12 +66,17 @@ def train(
     ] = None,
     learning_rate: Annotated[
         float | None,
-        typer.Option("--learning-rate", help="Adam's peak rate."),
+        typer.Option(
+            "--learning-rate",
+            help="Adam's peak rate, of the embedding at width 256; with adamw and paper of everything.",
+        ),
     ] = None,
     matrix_learning_rate: Annotated[
         float | None, typer.Option("--matrix-learning-rate", help="Muon's peak rate.")
     ] = None,
-    batch_tokens: Annotated[int | None, typer.Option("--batch-tokens", help="Tokens a step.")] = None,
+    batch_tokens: Annotated[
+        int | None, typer.Option("--batch-tokens", help="Tokens a step; 1024, with adamw and paper 2048.")
+    ] = None,
     precision: Annotated[
         str | None,
         typer.Option(
@@ -127,7 +133,7 @@ def train(
     from tslens.cli.train_plan import show_plan
     from tslens.errors import UsageError
 
-    check_options(model, grid, plan, gpu, launcher, (workers, gpu_fraction, address))
+    check_options(model, grid, plan, gpu, launcher, (workers, gpu_fraction, address), tensorboard=tensorboard)
     given = {
         "recipe": recipe,
         "steps": steps,
@@ -212,7 +218,8 @@ def run_training(
         f"training {config.model}: {n_params:,} parameters, {config.amount:g} {config.budget}, into {run.path}"
     )
     with progress_bar(config.model, 1.0) as (bar, task):
-        speed = Speedometer(corpus, None if bar.disable else device)
+        speed = Speedometer(corpus, device, config.precision)
+        said = [time.monotonic()]
 
         def report(now: TrainProgress) -> None:
             val = f", val {now.val.loss_nats:.3f} ({now.val.bits_per_byte:.3f} bits/byte)" if now.val else ""
@@ -220,6 +227,9 @@ def run_training(
             note = f"step {now.step}  loss {now.loss_nats:.3f}{val}  {now.tokens_per_second:,.0f} tokens/s"
             note += "" if share is None else f"  MFU {share:.0%}"
             bar.update(task, completed=now.fraction, note=note)
+            if bar.disable and time.monotonic() - said[0] >= LINE_SECONDS:  # no terminal: a log
+                said[0] = time.monotonic()
+                say(f"{now.fraction:.0%}  {note}")
 
         return train_model(
             config,

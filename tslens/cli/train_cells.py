@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ def check_options(
     gpu: str | None,
     launcher: str,
     of_ray: tuple[Any, ...],
+    *,
+    tensorboard: bool,
 ) -> None:
     """Raise UsageError for options that do not go together."""
     from tslens.errors import UsageError
@@ -34,6 +37,10 @@ def check_options(
         raise UsageError("Ray trains grids, and no grid was given.", "Leave out --launcher, or give --grid.")
     if launcher == "process" and any(value is not None for value in of_ray):
         raise UsageError("--workers, --gpu-fraction and --address are for Ray.", "Add --launcher ray.")
+    if tensorboard and find_spec("tensorboard") is None:
+        raise UsageError(
+            "TensorBoard is not installed.", "Install it with: pip install 'tinystories-lens[tensorboard]'"
+        )
     if gpu is not None and not plan:
         raise UsageError(
             "--gpu names a GPU to plan for.", "Add --plan, or choose where to train with --device."

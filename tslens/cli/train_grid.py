@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from tslens.cli.console import say, show, show_json, show_table
+from tslens.cli.console import LINE_SECONDS, say, show, show_json, show_table
 from tslens.cli.train_speed import Speedometer, duration
 
 if TYPE_CHECKING:
@@ -142,7 +142,23 @@ class Rows:
 
 
 class Lines(Rows):
-    """The same where there is no terminal: a line for each cell that ended."""
+    """The same where there is no terminal: a line for each cell that ended, and each minute for one that runs."""
+
+    def __init__(self, cells: Sequence[Cell], speed: Speedometer) -> None:
+        super().__init__(cells, speed)
+        self.said: dict[str, float] = {}
+
+    def report(self, cell: Cell, progress: TrainProgress | None) -> None:
+        """Say once a minute how a running cell stands."""
+        super().report(cell, progress)
+        now = time.monotonic()
+        if progress is None or now - self.said.setdefault(cell.name, now) < LINE_SECONDS:
+            return
+        self.said[cell.name] = now
+        share, left = self._mfu(cell, progress), self._left(cell, progress)
+        said = [f"loss {progress.loss_nats:.3f}", f"{progress.tokens_per_second:,.0f} tokens/s"]
+        said += [f"MFU {share}"] * bool(share) + [f"{left} left"] * bool(left)
+        say(f"{cell.name} {progress.fraction:.0%}: {', '.join(said)}")
 
     def finished(self, result: CellResult) -> None:
         """Say what became of a cell."""
@@ -161,10 +177,11 @@ def progress_rows(cells: Sequence[Cell], corpus: Corpus, device: str | None) -> 
     from rich.live import Live
 
     console = Console(stderr=True)
+    speed = Speedometer(corpus, device, cells[0].config.precision)
     if not console.is_terminal:
-        yield Lines(cells, Speedometer(corpus, None))
+        yield Lines(cells, speed)
         return
-    rows = Rows(cells, Speedometer(corpus, device))
+    rows = Rows(cells, speed)
     with Live(
         console=console,
         refresh_per_second=2,

@@ -10,6 +10,7 @@ from tslens.cli.console import say, show, show_json, show_table
 from tslens.cli.train_speed import duration, short
 
 if TYPE_CHECKING:
+    from tslens.config import Precision
     from tslens.corpus.shards import Corpus
     from tslens.train.cells import Cell
     from tslens.train.plan import Plan
@@ -19,7 +20,7 @@ PLAN_SCHEMA = "tslens.plan/1"
 
 def show_plan(cells: Sequence[Cell], corpus: Corpus, *, device: str, gpu: str | None, as_json: bool) -> None:
     """A row a cell and the total, or one JSON object."""
-    from tslens.train.plan import ASSUMED_MFU, plan_cells
+    from tslens.train.plan import ASSUMED_MFU, LAYER_LAUNCH, STEP_LAUNCH, plan_cells
 
     say(
         f"planning {len(cells)} cells; nothing is trained"
@@ -28,7 +29,8 @@ def show_plan(cells: Sequence[Cell], corpus: Corpus, *, device: str, gpu: str | 
     plans = plan_cells(cells, corpus, device=device, gpu=gpu)
     total = _total(plans)
     if as_json:
-        where = {"gpu": gpu, "assumed_mfu": ASSUMED_MFU} if gpu else {"device": device}
+        assumed = {"assumed_mfu": ASSUMED_MFU, "assumed_launch_seconds": [STEP_LAUNCH, LAYER_LAUNCH]}
+        where = {"gpu": gpu, **assumed} if gpu else {"device": device}
         rows = [asdict(plan) for plan in plans]
         show_json({"schema": PLAN_SCHEMA, **where, "cells": rows, "total": total})
         return
@@ -48,7 +50,7 @@ def show_plan(cells: Sequence[Cell], corpus: Corpus, *, device: str, gpu: str | 
         ],
         [*(_row(plan, gpu) for plan in plans), *([_total_row(total, gpu)] if len(plans) > 1 else [])],
     )
-    show(_explanation(plans, device, gpu))
+    show(_explanation(plans, device, gpu, cells[0].config.precision))
 
 
 def _total(plans: Sequence[Plan]) -> dict[str, Any]:
@@ -84,17 +86,21 @@ def _time(seconds: float, gpu: str | None) -> str:
     return f"{seconds / 3600:,.3g}" if gpu else duration(seconds)
 
 
-def _explanation(plans: Sequence[Plan], device: str, gpu: str | None) -> str:
-    from tslens.train.flops import PEAK_FLOPS
-    from tslens.train.plan import ASSUMED_MFU, GPUS
+def _explanation(plans: Sequence[Plan], device: str, gpu: str | None, precision: Precision) -> str:
+    from tslens.train.plan import ASSUMED_MFU, GPUS, LAYER_LAUNCH, STEP_LAUNCH, gpu_peak
 
     lines = ["FLOPs/token: 6 x weights in products + 12 x width x keys attended to, over the layers."]
     lines.append(
         "Memory: weights, gradients, optimizer and activations; Python and its libraries come on top."
     )
     if gpu:
-        peak = f"{PEAK_FLOPS[GPUS[gpu]] / 1e12:,.0f} TFLOP/s, the peak in the data sheet of {GPUS[gpu]}"
-        lines.append(f"GPU hours: at {ASSUMED_MFU:.0%} (assumed) of {peak}; widths below 512 reach less.")
+        flops, taken = gpu_peak(gpu, precision)
+        peak = f"{flops / 1e12:,.3g} TFLOP/s, the peak of {GPUS[gpu]} in {taken} by its data sheet"
+        lines.append(
+            f"GPU hours: at {ASSUMED_MFU:.0%} of {peak}, and {1000 * STEP_LAUNCH:g} ms a step and "
+            f"{1000 * LAYER_LAUNCH:g} ms a layer of it to launch its kernels, all assumed; a larger --batch-tokens "
+            "takes fewer steps."
+        )
     else:
         lines.append(f"Time: from steps timed on {device}; the evaluations come on top.")
     if any(plan.basis == "estimated" for plan in plans):

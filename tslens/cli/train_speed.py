@@ -6,16 +6,18 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tslens.config import Precision
     from tslens.corpus.shards import Corpus
 
 
 class Speedometer:
-    """Share of a device's peak that models reach. ``device``: None where it is not known or not wanted."""
+    """Share of a device's peak that models reach. ``device``: None where it is not known which one trains."""
 
-    def __init__(self, corpus: Corpus, device: str | None) -> None:
+    def __init__(self, corpus: Corpus, device: str | None, precision: Precision) -> None:
         from tslens.train.flops import device_peak
+        from tslens.train.objective import resolve_precision
 
-        peak = None if device is None else device_peak(device)
+        peak = None if device is None else device_peak(device, resolve_precision(precision, device))
         n_processes = int(os.environ.get("WORLD_SIZE", "1"))
         self.corpus, self.peak = corpus, None if peak is None else peak * n_processes
         self.flops: dict[str, float] = {}

@@ -78,7 +78,8 @@ def find_model(reference: str | Path, *, runs: Path = RUNS) -> ModelSource:
     if path.exists():
         there = [str(folder)] if "/" not in text and folder.is_dir() else []
         return _from_path(path, runs, also=[*there, *also])
-    if "/" not in name and list(folder.glob("seed*/config.json")):
+    runs_of_name = [] if "/" in name else [path.parent.name for path in folder.glob("seed*/config.json")]
+    if runs_of_name and not (shipped is not None and seed and seed not in runs_of_name):
         return _from_runs(folder, seed, also=also)
     if shipped is not None:
         return _from_shipped(shipped, runs, also=[])

@@ -18,6 +18,7 @@ from tslens.corpus.shards import Corpus
 from tslens.errors import DataError, RunError, TslensError
 from tslens.files import METRICS_SCHEMA, RunFolder, read_json, read_jsonl
 from tslens.train.loop import TrainProgress, TrainResult, train_model
+from tslens.train.record import has_settings
 
 State = Literal["done", "skipped", "failed", "interrupted", "waiting"]
 
@@ -103,13 +104,7 @@ def free_memory() -> None:
 
 def is_done(cell: Cell, corpus: Corpus) -> bool:
     """Whether a cell was trained to its end with the same settings on the same stories."""
-    if not cell.run.done.exists():
-        return False
-    made = read_json(cell.run.config)
-    wanted = {**cell.config.to_json(), "corpus_sha256": corpus.source_sha256}
-    if cell.config.precision == "auto":
-        del wanted["precision"]  # the run names the one that its device gave
-    return isinstance(made, dict) and {key: made.get(key) for key in wanted} == wanted
+    return cell.run.done.exists() and has_settings(cell.run, cell.config, corpus)
 
 
 def result_before(cell: Cell) -> CellResult:

@@ -43,6 +43,11 @@ class World:
         dist.broadcast(told, src=0)
         return tuple(told.tolist())
 
+    def wait(self) -> None:
+        """Until every process is here."""
+        if self.size > 1:
+            dist.barrier()
+
     def mean(self, value: torch.Tensor) -> torch.Tensor:
         """The mean of a number over all processes, in every process."""
         if self.size == 1:
@@ -53,7 +58,7 @@ class World:
 
     def together(self, module: nn.Module) -> nn.Module:
         """The module, with gradients averaged over the processes in the backward pass."""
-        return DistributedDataParallel(module) if self.size > 1 else module
+        return DistributedDataParallel(module, forward_sync_buffers=False) if self.size > 1 else module
 
 
 def own_device(device: str) -> str:

@@ -17,20 +17,20 @@ from tslens.model.spec import WINDOW, ModelSpec
 
 PASSES = 3  # forward, and backward at twice its cost
 
-PEAK_FLOPS = {
-    "H100 PCIe": 756e12,
-    "H100 NVL": 835e12,
-    "H200": 989e12,
-    "H100": 989e12,
-    "A100": 312e12,
-    "L40S": 362e12,
-    "L4": 121e12,
-    "A10G": 70e12,
-    "V100": 125e12,
-    "T4": 65e12,
+PEAK_FLOPS: dict[str, dict[str, float]] = {
+    "H100 PCIe": {"bfloat16": 756e12, "float32": 51e12},
+    "H100 NVL": {"bfloat16": 835e12, "float32": 60e12},
+    "H200": {"bfloat16": 989e12, "float32": 67e12},
+    "H100": {"bfloat16": 989e12, "float32": 67e12},
+    "A100": {"bfloat16": 312e12, "float32": 19.5e12},
+    "L40S": {"bfloat16": 362e12, "float32": 91.6e12},
+    "L4": {"bfloat16": 121e12, "float32": 30.3e12},
+    "A10G": {"bfloat16": 70e12, "float32": 35e12},
+    "V100": {"float32": 15.7e12},
+    "T4": {"float32": 8.1e12},
 }
-"""Dense tensor-core peak in FLOP/s by a part of the device's name, from NVIDIA's data sheets: bfloat16, but float16 for
-V100 and T4, which have no bfloat16. The first name that is found counts."""
+"""Dense peak in FLOP/s by a part of the device's name and the precision of products, from NVIDIA's data sheets. V100
+and T4 have no bfloat16. The first name that is found counts."""
 
 
 def params_in_products(spec: ModelSpec, d_vocab: int) -> int:
@@ -67,28 +67,25 @@ def mfu(flops_per_token: float, tokens_per_second: float, peak_flops: float) -> 
     return flops_per_token * tokens_per_second / peak_flops
 
 
-def peak_of(device_name: str) -> float | None:
-    """Peak in FLOP/s of a GPU by its name, as in ``NVIDIA A100-SXM4-80GB``; None for one that is not known."""
+def peak_of(device_name: str, precision: str) -> float | None:
+    """Peak in FLOP/s of a GPU by its name, as in ``NVIDIA A100-SXM4-80GB``; None where it is not known."""
     words = device_name.replace("-", " ").lower().split()
-    for name, peak in PEAK_FLOPS.items():
+    for name, peaks in PEAK_FLOPS.items():
         if all(part in words for part in name.lower().split()):
-            return peak
+            return peaks.get(precision)
     return None
 
 
-def device_peak(device: str) -> float | None:
+def device_peak(device: str, precision: str) -> float | None:
     """Peak in FLOP/s of ``cpu`` (measured, a quarter of a second) or ``cuda`` (by its name); None where not known."""
     if device == "cpu":
-        return matmul_flops("cpu")
-    return peak_of(torch.cuda.get_device_name(device)) if device.startswith("cuda") else None
+        return matmul_flops("cpu", precision)
+    return peak_of(torch.cuda.get_device_name(device), precision) if device.startswith("cuda") else None
 
 
-def matmul_flops(device: str, *, seconds: float = 0.2) -> float:
-    """FLOP/s that products of two square matrices reach on a device, the best of those tried.
-
-    In float32; on a GPU in bfloat16.
-    """
-    size, dtype = (4096, torch.bfloat16) if device.startswith("cuda") else (1024, torch.float32)
+def matmul_flops(device: str, precision: str, *, seconds: float = 0.2) -> float:
+    """FLOP/s that products of two square matrices of a precision reach on a device, the best of those tried."""
+    size, dtype = 4096 if device.startswith("cuda") else 1024, getattr(torch, precision)
     a, b = (torch.full((size, size), 0.5, device=device, dtype=dtype) for _ in range(2))
     best, begin = float("inf"), time.perf_counter()
     torch.mm(a, b)

@@ -6,7 +6,6 @@ the mean over all targets of a batch, whatever the number of processes.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,18 +15,18 @@ from itertools import islice
 import numpy as np
 import torch
 
+from tslens.allocator import keep_freed_memory
 from tslens.config import TrainConfig
 from tslens.corpus.shards import Corpus
 from tslens.errors import RunError
 from tslens.files import RunFolder, locked
 from tslens.model.loss import LossReport, evaluate, loss_per_target
-from tslens.model.spec import ModelSpec
-from tslens.model.transformer import TinyTransformer
 from tslens.train.distribute import World, joined, own_device
 from tslens.train.ending import interrupt_flag, plain_errors
 from tslens.train.feed import Share, batch_shares
-from tslens.train.objective import Objective, resolve_precision
-from tslens.train.optimizer import Optimizers, schedule
+from tslens.train.learner import Learner
+from tslens.train.objective import resolve_precision
+from tslens.train.optimizer import schedule
 from tslens.train.record import Record, precision_of
 from tslens.train.state import Counters, load_state, save_state
 
@@ -35,6 +34,7 @@ STATE_SECONDS = 30.0  # at most so much training is lost to kill -9,
 STATE_SHARE = 0.05  # or what it takes that writing states costs at most this share of the time
 EVEN_STEPS = 1024  # between checkpoints after step 512
 LOG_STEPS = 50
+REPORT_SECONDS = 0.5  # between two reports of progress
 N_EVALUATIONS = 10
 QUICK_STORIES = 100  # validation stories read while training; the end reads up to FINAL_STORIES
 FINAL_STORIES = 2000
@@ -43,7 +43,11 @@ BEST_FROM = 0.5  # share of the budget from which the best weights are kept
 
 @dataclass(frozen=True)
 class TrainProgress:
-    """What a progress bar shows. ``fraction``: of the budget. ``val``: the newest evaluation, None before one."""
+    """What a progress bar shows.
+
+    ``fraction``: of the budget. ``loss_nats``, ``tokens_per_second``: means over the steps since the last row of
+    metrics. ``val``: the newest evaluation, None before one.
+    """
 
     step: int
     fraction: float
@@ -80,6 +84,7 @@ def train_model(
     cannot be written, holds a finished run or one with other settings, or an unfinished one without ``resume``; if
     memory does not suffice, or nothing can be compiled here.
     """
+    keep_freed_memory()
     device = own_device(device)
     precision = precision_of(run) if config.precision == "auto" and resume else None
     config = replace(config, precision=precision or resolve_precision(config.precision, device))
@@ -96,24 +101,16 @@ class _Training:
     ) -> None:
         self.record, self.world, self.report = record, world, report
         self.config, self.corpus, self.run = record.config, record.corpus, record.run
-        tokenizer = self.corpus.tokenizer
-        spec = ModelSpec.from_name(self.config.model)
-        model = TinyTransformer(spec, tokenizer.vocab_size, seed=self.config.seed, tokenizer=tokenizer)
-        if self.config.precision == "float64":
-            model = model.to(torch.float64)
-        self.model = model.to(device)
-        objective = Objective(self.model, precision=self.config.precision, compiled=self.config.compile)
-        self.objective = world.together(objective)
-        self.optimizers = Optimizers(self.model, self.config)
+        self.learner = Learner(self.config, self.corpus.tokenizer, device=device, world=world)
+        self.model = self.learner.model
         self.counters = Counters()
-        self.loss = math.nan  # mean training loss of the newest row of metrics
 
     def to_end(self, resume: bool) -> TrainResult:
         """Begin or resume, train, then finish or, if interrupted, leave what resumes."""
         begun = self.record.is_begun(resume)
         if begun:
-            self.counters = load_state(self.run, self.model, self.optimizers)
-        self.world.agreed(0.0)  # all have read before one writes
+            self.counters = load_state(self.run, self.model, self.learner.optimizers)
+        self.world.wait()  # all have read before one writes
         if self.world.leads and begun:
             self.record.forget_later_metrics(self.counters.step)
         elif self.world.leads:
@@ -154,9 +151,10 @@ class _Training:
     def _train(self, interrupted: Callable[[], bool]) -> bool:
         """Steps until the budget is used (true) or somebody interrupts (false)."""
         counters, clock = self.counters, _Clock(self.counters)
-        saved_at, saving = counters.seconds, 0.0
+        told_at = saved_at = counters.seconds
+        saving = 0.0
         n_evaluated = int(self._fraction() * N_EVALUATIONS)
-        device = self.model.embed.W_E.device
+        device = self.learner.device
         losses = torch.tensor(counters.loss_sum, dtype=torch.float64).to(device, _sum_dtype(device))
         since = (counters.n_tokens, counters.seconds)  # of the last row of metrics
         val: LossReport | None = None
@@ -164,21 +162,30 @@ class _Training:
             self.corpus.train, self.config, self.world, device, epoch=counters.epoch, used=counters.batch
         )
         while True:
-            fraction, stop = self.world.agreed(self._fraction(), float(interrupted()))
+            is_due = counters.seconds - saved_at >= max(STATE_SECONDS, saving / STATE_SHARE)
+            fraction, stop, save = self.world.agreed(self._fraction(), float(interrupted()), float(is_due))
             if fraction >= 1 or stop:
                 break
+            if save:
+                before = counters.seconds
+                self._save_state(losses)
+                clock.tick()
+                saved_at, saving = counters.seconds, counters.seconds - before
             losses += self._step(next(feed), fraction)
             counters.loss_steps += 1
             clock.tick()
             if _is_checkpoint_step(counters.step) and self.world.leads:
                 self._check_finite(float(losses))
                 self.record.checkpoint(self.model, counters.step)
-            if counters.step % LOG_STEPS == 0:
-                speed = self._log_training(losses, fraction, since)
+            is_row = counters.step % LOG_STEPS == 0
+            if self.world.leads and (is_row or counters.seconds - told_at >= REPORT_SECONDS):
+                told_at = counters.seconds
+                loss, speed = float(losses) / counters.loss_steps, self._speed(since)
+                self.report(TrainProgress(counters.step, self._fraction(), loss, speed, val))
+            if is_row:
+                self._log_training(losses, fraction, since)
                 clock.tick()
                 since = (counters.n_tokens, counters.seconds)
-                if self.world.leads:
-                    self.report(TrainProgress(counters.step, self._fraction(), self.loss, speed, val))
             if not self.world.leads:
                 continue
             due = int(self._fraction() * N_EVALUATIONS)
@@ -186,46 +193,37 @@ class _Training:
                 n_evaluated = due
                 val = self._evaluate(QUICK_STORIES, keep=self._fraction() >= BEST_FROM)
             clock.tick()
-            if counters.seconds - saved_at >= max(STATE_SECONDS, saving / STATE_SHARE):
-                self._save_state(losses)
-                before = counters.seconds
-                clock.tick()
-                saved_at, saving = counters.seconds, counters.seconds - before
         if fraction >= 1 and counters.loss_steps:
             self._log_training(losses, fraction, since)
-        if self.world.leads:
-            self._save_state(losses)
+        self._save_state(losses)
         feed.close()
         return fraction >= 1
 
-    def _log_training(self, losses: torch.Tensor, fraction: float, since: tuple[int, float]) -> float:
-        """One row of the losses since the last one, over all processes; gives tokens a second back."""
+    def _log_training(self, losses: torch.Tensor, fraction: float, since: tuple[int, float]) -> None:
+        """One row of the losses since the last one, over all processes."""
         counters = self.counters
-        self.loss = float(self.world.mean(losses)) / counters.loss_steps
-        self._check_finite(self.loss)
-        speed = (counters.n_tokens - since[0]) / max(1e-9, counters.seconds - since[1])
+        loss = float(self.world.mean(losses)) / counters.loss_steps
+        self._check_finite(loss)
         if self.world.leads:
             rate = self.config.learning_rate * schedule(self.config, fraction)
-            self.record.log(counters, "train", self.loss, rate=rate, speed=speed)
+            self.record.log(counters, "train", loss, rate=rate, speed=self._speed(since))
         losses.zero_()
         counters.loss_steps = 0
-        return speed
+
+    def _speed(self, since: tuple[int, float]) -> float:
+        """Tokens a second since a number of tokens and of seconds."""
+        return (self.counters.n_tokens - since[0]) / max(1e-9, self.counters.seconds - since[1])
 
     def _step(self, share: Share, fraction: float) -> torch.Tensor:
         """One step; the loss of the batch, of this process's targets where there are several."""
-        device, counters = self.model.embed.W_E.device, self.counters
-        self.model.train()
-        tokens = share.rows.tokens.to(device, non_blocking=True)
-        targets = share.rows.targets.to(device, non_blocking=True)
+        counters = self.counters
         # gradients are averaged over the processes: each weighs its sum so that the average is the mean over all
-        loss: torch.Tensor = self.objective(tokens, targets, self.world.size / share.n_targets)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
-        self.optimizers.step(schedule(self.config, fraction))
+        loss = self.learner.gradients(share.rows, self.world.size / share.n_targets)
+        self.learner.update(schedule(self.config, fraction))
         counters.step += 1
         counters.epoch, counters.batch = share.epoch, share.used
         counters.n_tokens += share.n_targets
-        return loss.detach()
+        return loss
 
     def _check_finite(self, loss: float) -> None:
         if not np.isfinite(loss):
@@ -249,9 +247,11 @@ class _Training:
         return report
 
     def _save_state(self, losses: torch.Tensor | None = None) -> None:
-        self.counters.loss_sum = float(losses) if losses is not None else 0.0
+        """Write the state; with ``losses``, which are then averaged, in all processes together."""
+        self.counters.loss_sum = float(self.world.mean(losses)) if losses is not None else 0.0
         self._check_finite(self.counters.loss_sum)
-        save_state(self.run, self.model, self.optimizers, self.counters)
+        if self.world.leads:
+            save_state(self.run, self.model, self.learner.optimizers, self.counters)
 
 
 class _Clock:

@@ -2,7 +2,8 @@
 
 The time is measured where that is cheap, by a few real steps of the model at its batch size; the smallest model comes
 first, and what it reaches of the rate of plain matrix products is what the larger ones are taken to reach. For a GPU
-that is not here, time follows from the peak of its data sheet and an assumed share of it.
+that is not here, time follows from the peak of its data sheet and an assumed share of it, and from an assumed time to
+launch the kernels of a step: that is most of the time of a small model.
 """
 
 from __future__ import annotations
@@ -15,21 +16,24 @@ from typing import Literal
 
 import torch
 
-from tslens.config import TrainConfig
+from tslens.config import Precision, TrainConfig
 from tslens.corpus.shards import Corpus
 from tslens.errors import UsageError
 from tslens.model.batches import collate, epoch_batches
 from tslens.model.loss import CHUNK, GPU_CHUNK
 from tslens.model.spec import N_CTX, ModelSpec
-from tslens.model.transformer import TinyTransformer
 from tslens.train.cells import Cell
 from tslens.train.flops import PEAK_FLOPS, flops_per_token, matmul_flops
+from tslens.train.learner import Learner
 from tslens.train.loop import EVEN_STEPS
-from tslens.train.objective import Objective, resolve_precision
-from tslens.train.optimizer import Optimizers
+from tslens.train.objective import resolve_precision
 
 GPUS = {"a100": "A100", "h100": "H100", "v100": "V100"}
-ASSUMED_MFU = 0.3  # of a GPU that is not here; widths below 512 stay below it
+ASSUMED_MFU = 0.3  # of a GPU that is not here, and
+STEP_LAUNCH, LAYER_LAUNCH = (
+    3e-3,
+    1e-3,
+)  # seconds for a step and for a layer of it, however little there is to do
 FIRST_UTILISATION = 0.3  # guessed before any model was measured
 PROBE_SECONDS = 20.0  # for all models of a grid together
 MODEL_SECONDS = 3.0  # for one of them: larger ones are not measured
@@ -84,8 +88,12 @@ def plan_cells(cells: Sequence[Cell], corpus: Corpus, *, device: str, gpu: str |
         for cell in cells
     }
     settings = {cell.config.model: cell.config for cell in cells}
-    pace = _measured_pace(settings, flops, corpus, device) if gpu is None else _gpu_pace(flops, gpu)
     step_tokens = mean_batch(cells[0].config, corpus) if cells else 0.0
+    pace = (
+        _measured_pace(settings, flops, corpus, device)
+        if gpu is None
+        else _gpu_pace(settings, flops, gpu, step_tokens)
+    )
     where = device if gpu is None else "cuda"
     return [
         _plan(cell.config, where, d_vocab, flops[cell.config.model], pace[cell.config.model], step_tokens)
@@ -171,18 +179,32 @@ def n_checkpoints(n_steps: int) -> int:
 # Time -------------------------------------------------------------------------------------------------------
 
 
-def _gpu_pace(flops: dict[str, float], gpu: str) -> dict[str, Pace]:
+def gpu_peak(gpu: str, precision: Precision) -> tuple[float, Precision]:
+    """Peak of a GPU of ``GPUS`` in the data sheet, and the precision that training takes there."""
+    peaks = PEAK_FLOPS[GPUS[gpu]]
+    taken: Precision = "bfloat16" if precision in {"auto", "bfloat16"} and "bfloat16" in peaks else "float32"
+    return peaks[taken], taken
+
+
+def _gpu_pace(
+    settings: dict[str, TrainConfig], flops: dict[str, float], gpu: str, step_tokens: float
+) -> dict[str, Pace]:
     if gpu not in GPUS:
         raise UsageError(f'No figures of a GPU "{gpu}" are known.', f"Choose one of: {', '.join(GPUS)}.")
-    rate = PEAK_FLOPS[GPUS[gpu]] * ASSUMED_MFU
-    return {model: Pace(rate / needed, "data sheet") for model, needed in flops.items()}
+    paces = {}
+    for model, needed in flops.items():
+        rate = gpu_peak(gpu, settings[model].precision)[0] * ASSUMED_MFU
+        launch = STEP_LAUNCH + LAYER_LAUNCH * ModelSpec.from_name(model).n_layers
+        paces[model] = Pace(step_tokens / (launch + step_tokens * needed / rate), "data sheet")
+    return paces
 
 
 def _measured_pace(
     settings: dict[str, TrainConfig], flops: dict[str, float], corpus: Corpus, device: str
 ) -> dict[str, Pace]:
     """Pace of each model: the small ones by their own steps, the others by the share that the last of those reached."""
-    peak = matmul_flops(device)
+    first = next(iter(settings.values()))
+    peak = matmul_flops(device, resolve_precision(first.precision, device))
     share, begin = FIRST_UTILISATION, time.perf_counter()
     paces = {}
     for model in sorted(flops, key=flops.__getitem__):
@@ -200,20 +222,17 @@ def measure_pace(config: TrainConfig, corpus: Corpus, device: str) -> float:
 
     Not compiled, which would take longer than the rest.
     """
-    config = replace(config, precision=resolve_precision(config.precision, device))
-    spec = ModelSpec.from_name(config.model)
-    model = TinyTransformer(spec, corpus.tokenizer.vocab_size, seed=config.seed).to(device).train()
-    objective = Objective(model, precision=config.precision, compiled=False)
-    optimizers = Optimizers(model, config)
+    config = replace(config, precision=resolve_precision(config.precision, device), compile=False)
+    learner = Learner(config, corpus.tokenizer, device=device)
     batches = epoch_batches(corpus.train.lengths, batch_tokens=config.batch_tokens, seed=config.seed, epoch=0)
     per_token, per_step = [], []
     for index in islice(batches, PROBE_STEPS + 1):
         begin = time.perf_counter()
         batch = collate([corpus.train[i] for i in index])
-        objective(batch.tokens.to(device), batch.targets.to(device), 1 / batch.n_targets).backward()
+        learner.gradients(batch, 1 / batch.n_targets)
         _wait(device)
         middle = time.perf_counter()
-        optimizers.step(1e-3)
+        learner.update(1e-3)
         _wait(device)
         per_token.append((middle - begin) / batch.n_targets)
         per_step.append(time.perf_counter() - middle)

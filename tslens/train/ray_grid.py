@@ -104,7 +104,7 @@ class _Running:
     ) -> None:
         self.ray, self.cells, self.share = ray, cells, share
         self.report, self.finished = report, finished
-        self.board = ray.remote(Board).options(num_cpus=0).remote()
+        self.board = ray.remote(Board).options(num_cpus=0, max_restarts=-1).remote()
         self.rest = (
             str(corpus.folder.resolve()),
             "cuda" if share.gpus else "cpu",
@@ -144,8 +144,12 @@ class _Running:
         self.index_of[self.task.remote(index, cell, run, self.board, *self.rest)] = index
 
     def _tell(self) -> None:
-        """Pass on what the workers said since the last time."""
-        for index, progress in self.ray.get(self.board.take.remote()):
+        """Pass on what the workers said since the last time; nothing where the board was lost with its machine."""
+        try:
+            said = self.ray.get(self.board.take.remote())
+        except self.ray.exceptions.RayActorError:
+            return  # Ray sets up another one
+        for index, progress in said:
             if index in self.index_of.values():
                 self.report(self.cells[index], progress)
 
@@ -174,6 +178,8 @@ class _Running:
 
     def _interrupt(self) -> None:
         """End the running cells after their current step, with their state saved."""
+        if not self.index_of:
+            return
         for ref in self.index_of:
             self.ray.cancel(ref)
         refs = list(self.index_of)
@@ -219,7 +225,7 @@ def _train_remotely(
     board.tell.remote(index, None)
     try:
         opened = Corpus(Path(corpus))
-    except Exception as error:  # a finished run that cannot be read
+    except Exception as error:  # a machine that does not see the corpus
         return without_result(cell, "failed", reason_of(error))
     result = train_cell(
         Cell(cell.config, RunFolder(run)),

@@ -40,7 +40,7 @@ class Record:
     def is_begun(self, resume: bool) -> bool:
         """Whether there is a run to go on with. Raises RunError if that is not wanted, or cannot be."""
         run = self.run
-        if run.config.exists() and read_json(run.config) != self._settings():
+        if run.config.exists() and not has_settings(run, self.config, self.corpus):
             raise RunError(f"{run.path} holds a run with other settings.", "Choose another --out or --seed.")
         if run.done.exists():
             raise RunError(f"{run.path} holds a finished run.", "Choose another --out, --seed or --model.")
@@ -61,7 +61,7 @@ class Record:
 
     def mark_begun(self) -> None:
         """The settings, last of what a beginning writes: from here on the run can be resumed."""
-        write_json(self.run.config, self._settings())
+        write_json(self.run.config, settings_of(self.config, self.corpus))
 
     def finish(self, model: TinyTransformer, counters: Counters, val: LossReport) -> None:
         """Samples, provenance, and the mark of completion."""
@@ -81,13 +81,6 @@ class Record:
     def keep_best(self, model: TinyTransformer) -> None:
         """The weights with the lowest validation loss so far."""
         save_checkpoint(model, self.run.best)
-
-    def _settings(self) -> dict[str, Any]:
-        corpus = {
-            "corpus_sha256": self.corpus.source_sha256,
-            "tokenizer_sha256": self.corpus.tokenizer.sha256,
-        }
-        return {"schema": RUN_SCHEMA, **self.config.to_json(), **corpus}
 
     def write_provenance(self, seconds: float) -> None:
         """What ran on what, when and for how long."""
@@ -148,6 +141,22 @@ class Record:
         rows = [row for line in whole.splitlines() if wanted(row := json.loads(line))]
         with atomic_write(self.run.metrics) as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def settings_of(config: TrainConfig, corpus: Corpus) -> dict[str, Any]:
+    """What the ``config.json`` of a run says: its settings, and of which stories."""
+    texts = {"corpus_sha256": corpus.source_sha256, "tokenizer_sha256": corpus.tokenizer.sha256}
+    return {"schema": RUN_SCHEMA, **config.to_json(), **texts}
+
+
+def has_settings(run: RunFolder, config: TrainConfig, corpus: Corpus) -> bool:
+    """Whether a run has these settings; the precision ``auto`` is whichever one its device gave it."""
+    made, wanted = read_json(run.config), settings_of(config, corpus)
+    if not isinstance(made, dict):
+        return False
+    if config.precision == "auto":
+        wanted["precision"] = made.get("precision")
+    return made == wanted
 
 
 def precision_of(run: RunFolder) -> Precision | None:
