@@ -232,11 +232,11 @@ def write_table(recipe: Recipe) -> None:
 
 def table(recipe: Recipe) -> str:
     """Recipe, losses and a sample of each cell, as Markdown."""
-    settings = ", ".join(f"{name} {value:,}" if isinstance(value, int) else f"{name} {value}"
-                         for name, value in recipe.settings.items())  # fmt: skip
+    config = recipe.config(recipe.cells[0]).to_json()
+    settings = ", ".join(f"{name} {value}" for name, value in config.items() if name not in {"model", "seed"})
     lines = [
-        f"Settings that are not defaults: {settings}. Losses are those of the rounded weights: nats a token / bits a "
-        "byte.",
+        f"Recipe, by the names of `tslens.config.TrainConfig`: {settings}. Losses are those of the rounded weights: "
+        "nats a token / bits a byte.",
         "",
         "| model | seed | parameters | tokens | seconds | training | held out | 4-gram | bits better | "
         "author stories, held out | 4-gram | weights |",

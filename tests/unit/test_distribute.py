@@ -30,8 +30,14 @@ from tslens.corpus.shards import Corpus
 from tslens.files import RunFolder
 from tslens.train import loop
 import json
-loop.LOG_STEPS = 1
-loop.STATE_SECONDS = 0.0
+loop.LOG_STEPS = int(sys.argv[4])
+loop.STATE_SECONDS, loop.STATE_SHARE = 0.0, 1e9
+step, crash_at = loop._Training._step, int(sys.argv[5])
+def crash(self, *args):
+    if self.counters.step == crash_at:
+        raise SystemExit(9)
+    return step(self, *args)
+loop._Training._step = crash
 settings = TrainConfig.from_json(json.loads(sys.argv[3]))
 loop.train_model(settings, Corpus(Path(sys.argv[1])), RunFolder(sys.argv[2]), resume=True)
 """
@@ -47,8 +53,8 @@ def config(**changes):
     return replace(settings, precision="float64")
 
 
-def run_together(corpus, run, settings, n=2):
-    """Run the script in ``n`` processes, as torchrun does."""
+def run_together(corpus, run, settings, n=2, *, log_steps=1, crash_at=-1):
+    """Run the script in ``n`` processes, as torchrun does; ``crash_at``: after so many steps all end."""
     script = run.path.parent / "run.py"
     script.write_text(SCRIPT)
     command = [
@@ -62,6 +68,7 @@ def run_together(corpus, run, settings, n=2):
     ]
     command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
     arguments = [str(script), str(corpus.folder), str(run.path), json.dumps(settings.to_json())]
+    arguments += [str(log_steps), str(crash_at)]
     return subprocess.run(
         command + arguments,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
@@ -118,6 +125,20 @@ def test_two_processes_resume(corpus, tmp_path, monkeypatch):
     one, other = load_model(whole.path).state_dict(), load_model(stopped.path).state_dict()
     for name, tensor in one.items():
         torch.testing.assert_close(other[name], tensor, atol=1e-5, rtol=0)
+
+
+def test_losses_of_two_processes_go_on_after_a_kill(corpus, tmp_path):
+    """Two processes stopped between two rows of metrics and resumed: the rows of two that were never stopped."""
+    whole, stopped = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "stopped")
+    assert run_together(corpus, whole, config(), log_steps=5).returncode == 0
+    assert run_together(corpus, stopped, config(), log_steps=5, crash_at=8).returncode != 0
+    assert stopped.state.exists() and not stopped.done.exists()
+    done = run_together(corpus, stopped, config(), log_steps=5)
+    assert done.returncode == 0, done.stderr
+    assert len(losses(whole)) >= 12
+    for first, second in zip(losses(whole), losses(stopped), strict=True):
+        assert first[:2] == second[:2]
+        assert second[2] == pytest.approx(first[2], abs=1e-12)
 
 
 def test_processes_share_the_rows_of_each_batch(corpus):

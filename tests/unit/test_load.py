@@ -57,6 +57,15 @@ def test_a_run_goes_before_a_shipped_model(place, shipped, tiny_model):
     assert find_model("shipped:l2_h64").kind == "shipped"
 
 
+def test_a_seed_that_no_run_has_is_that_of_the_shipped_model(place, shipped, tiny_model, monkeypatch):
+    make_run(place / "runs" / "l2_h64", tiny_model)
+    monkeypatch.setattr(load, "find_shipped", lambda name, seed: shipped if seed == "seed1" else None)
+    assert find_model("l2_h64@seed1").kind == "shipped"
+    assert find_model("l2_h64@seed0").kind == "checkpoint"
+    with pytest.raises(ModelError, match="seed2"):
+        find_model("l2_h64@seed2")
+
+
 def test_a_path_goes_before_all(place, shipped, tiny_model):
     make_run(place / "runs" / "l2_h64", tiny_model)
     make_run(place / "l2_h64", tiny_model, seed=3)
