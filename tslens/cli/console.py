@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+LINE_SECONDS = 60.0  # between two lines of progress where there is no terminal
+
 
 def _is_silent() -> bool:
     return os.environ.get("RANK", "0") != "0"
@@ -64,9 +66,6 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     if not console.is_terminal:
         console = Console(width=100)
     console.print(table)
-
-
-LINE_SECONDS = 60.0  # between two lines of progress where there is no terminal
 
 
 @contextmanager
