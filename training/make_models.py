@@ -20,11 +20,13 @@ import threading
 import time
 import tomllib
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import torch
 from model_texts import Corpora, Texts, held_out_losses, share_corpus, train_loss
 
+from tslens.cli.main import app
 from tslens.config import TrainConfig
 from tslens.corpus.instructions.form import Instruction, write_prompt
 from tslens.errors import RunError, TslensError, UsageError
@@ -32,14 +34,9 @@ from tslens.files import METRICS_SCHEMA, RunFolder, atomic_write, read_json, rea
 from tslens.model import shipped
 from tslens.model.checkpoint import load_checkpoint
 from tslens.model.generate import generate
-from tslens.model.load import find_model, open_model
 from tslens.model.loss import loss_per_target
 from tslens.model.shipped import ShippedFacts, TextLoss, shipped_models
 from tslens.model.spec import ModelSpec
-from tslens.probes.held_out import HeldOut
-from tslens.probes.results import save_head_scores
-from tslens.probes.scan import score_heads
-from tslens.provenance import provenance, utc_now
 from tslens.train.loop import TrainProgress, train_model
 from tslens.train.record import SAMPLE_PROMPT, SAMPLES_SCHEMA
 
@@ -196,21 +193,15 @@ def finish_cell(cell: Cell, texts: Texts) -> ShippedFacts:
 
 
 def write_heads(cell: Cell) -> None:
-    """Write what the cell's attention heads look at, as ``tslens heads`` does: others do not have its weights."""
-    source, started, clock = find_model(f"shipped:{cell.label}"), utc_now(), time.monotonic()
-    model = open_model(source)
-    stories = HeldOut(model, None, HEADS_STORIES)
-    report = score_heads(model, stories, seed=0)
-    record = provenance(
-        command=command_of(cell),
-        seed=0,
-        data=stories.source,
-        data_sha256=stories.sha256,
-        started=started,
-        seconds=time.monotonic() - clock,
-    )
-    path = cell.heads / f"author_n{report.n_stories}_seed0.jsonl"
-    save_head_scores(report, path, model=source.label, checkpoint=source.path.name, record=record)
+    """Have ``tslens heads`` write what the cell's attention heads look at: others do not have its weights."""
+    folder = os.path.relpath(cell.heads)  # provenance quotes the command: no path of this machine in it
+    options = {"--model": f"shipped:{cell.label}", "--n-stories": str(HEADS_STORIES), "--out": folder}
+    given = sys.argv
+    sys.argv = ["tslens", "heads", *chain.from_iterable(options.items())]
+    try:
+        app(standalone_mode=False)
+    finally:
+        sys.argv = given
 
 
 def command_of(cell: Cell) -> str:

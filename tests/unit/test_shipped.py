@@ -23,6 +23,7 @@ from tslens.model.shipped import (
     write_rounded,
 )
 from tslens.model.spec import ModelSpec
+from tslens.probes.results import SCHEMA as SCORES_SCHEMA
 from tslens.types import Story
 
 TRAINING = Path(__file__).parents[2] / "training"
@@ -273,7 +274,15 @@ def test_making_the_cells_once_and_the_table(maker, package, tmp_path, capsys):
         "samples.jsonl",
         "heads",
     }
-    assert (tmp_path / "training/results/l1_h32-instruct/seed0/heads/author_n40_seed0.jsonl").is_file()
+    (heads,) = (tmp_path / "training/results/l1_h32-instruct/seed0/heads").glob("*.jsonl")
+    header, rows = read_jsonl(heads, SCORES_SCHEMA)
+    assert (header["model"], header["n_stories"]) == ("shipped:l1_h32-instruct@seed0", 40)
+    assert {row["head"] for row in rows} == {"L0H0", "L0H1"}
+    command = read_json(heads.with_suffix(".provenance.json"))["command"]
+    assert command == (
+        "tslens heads --model shipped:l1_h32-instruct@seed0 --n-stories 40 "
+        "--out training/results/l1_h32-instruct/seed0/heads"
+    )
     assert len(list((package / "tokenizers").iterdir())) == 1
     assert [loss.texts for loss in story.facts.held_out] == ["real stories", "author stories"]
     assert story.facts.steps == 12

@@ -11,9 +11,10 @@ from tslens.config import RECIPES, TrainConfig, train_config
 from tslens.corpus.shards import import_corpus
 from tslens.errors import UsageError
 from tslens.model.batches import IGNORED, collate, cut_by_length, epoch_batches
-from tslens.model.loss import evaluate, loss_per_target, next_token_loss
+from tslens.model.loss import CHUNK, evaluate, loss_per_target
 from tslens.model.spec import ModelSpec
 from tslens.model.transformer import TinyTransformer
+from tslens.train.learner import Learner
 from tslens.train.optimizer import Muon, Optimizers, orthogonalise, schedule
 
 
@@ -70,19 +71,20 @@ def test_a_story_does_not_see_the_others_of_its_batch(tiny_model):
 
 
 @pytest.mark.parametrize("n_stories", [1, 30])
-def test_the_chunked_loss_and_its_gradient_are_cross_entropy(n_stories):
-    model = TinyTransformer(ModelSpec.from_name("l1_h32"), 70, seed=0).double()
-    rng = np.random.default_rng(0)
-    batch = collate([rng.integers(0, 70, rng.integers(5, 60)) for _ in range(n_stories)])
-    loss = next_token_loss(model, batch.tokens, batch.targets)
-    loss.backward()
+def test_loss_and_gradients_of_a_step_are_cross_entropy(tokenizer, n_stories):
+    """Of what training runs; 30 stories are more positions than one chunk of the loss holds."""
+    learner = Learner(config(precision="float64"), tokenizer, device="cpu")
+    model, rng = learner.model, np.random.default_rng(0)
+    batch = collate([rng.integers(0, tokenizer.vocab_size, rng.integers(5, 60)) for _ in range(n_stories)])
+    assert n_stories == 1 or batch.targets.numel() > CHUNK
+    loss = learner.gradients(batch, 1 / batch.n_targets)
     found = {name: p.grad.clone() for name, p in model.named_parameters()}
     model.zero_grad()
     expected = F.cross_entropy(
         model(batch.tokens).flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORED
     )
     expected.backward()
-    assert float(loss.detach()) == pytest.approx(float(expected.detach()), abs=1e-12)
+    assert float(loss) == pytest.approx(float(expected.detach()), abs=1e-12)
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(found[name], parameter.grad, atol=1e-12, rtol=1e-9)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -106,6 +107,8 @@ def _from_path(path: Path, runs: Path, *, also: list[str]) -> ModelSource:
         return _newest(RunFolder(path), _note(f"model: run {path}", also))
     if list(path.glob("seed*/config.json")):
         return _from_runs(path, "", also=also)
+    if (file := _llama2c_inside(path)) is not None:
+        return _from_file(file, runs, also=also)
     if (path / "config.json").exists():
         name = path.resolve().name
         return _from_folder(path, runs, label=name, note=f"model: folder {path}", also=also)
@@ -129,6 +132,21 @@ def _from_file(path: Path, runs: Path, *, also: list[str]) -> ModelSource:
         run = RunFolder(parent)
         return ModelSource(path, "checkpoint", run.label(), note, run, run)
     return ModelSource(path, "checkpoint", path.stem, note, RunFolder(runs / path.stem))
+
+
+def _llama2c_inside(folder: Path) -> Path | None:
+    """The llama2.c file of a folder, as it is published beside its tokenizer; None if it holds another model."""
+    files = [file for file in folder.glob("*.bin") if not file.name.startswith("tok")]
+    if not files or any(folder.glob("*.safetensors")):
+        return None
+    from tslens.model.llama2c import read_header
+
+    found = []
+    for file in files:
+        with suppress(ModelError):
+            read_header(file)
+            found.append(file)
+    return found[0] if len(found) == 1 else None
 
 
 def _from_folder(path: Path, runs: Path, *, label: str, note: str, also: list[str]) -> ModelSource:

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from tslens.model.batches import IGNORED, collate, cut_by_length
 from tslens.model.story_model import StoryModel
-from tslens.model.transformer import TinyTransformer
 
 CHUNK = 512  # positions whose logits exist at once: 8 MB at 4,096 tokens, which stays in a CPU's cache
 GPU_CHUNK = 8192
@@ -72,14 +71,6 @@ def summed_loss(
     with torch.autocast(device, enabled=False):
         loss: Tensor = _ChunkedCrossEntropy.apply(final.flatten(0, 1), W_E, targets.flatten())
     return loss
-
-
-def next_token_loss(
-    model: TinyTransformer, tokens: Int[Tensor, "story pos"], targets: Int[Tensor, "story pos"]
-) -> Float[Tensor, ""]:
-    """Mean loss in nats over the targets that are not ``IGNORED``, with gradient."""
-    total = summed_loss(model.final_residual(tokens), model.embed.W_E, targets)
-    return total / (targets != IGNORED).sum()
 
 
 @dataclass(frozen=True)

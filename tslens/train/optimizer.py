@@ -7,10 +7,11 @@ direction moves alike.
 2. Stack those of equal shape, of all layers, and iterate x <- a x + (b x x' + c (x x')^2) x five times: an odd
    polynomial of the singular values that drives each towards 1. The coefficients of each iteration are the best for
    what the one before leaves (Polar Express: Amsel et al. 2025).
-3. Step by sqrt(outputs / inputs) of the layer, at least 1, so that one rate serves all widths.
+3. Step by sqrt(outputs / inputs) of the layer, at least 1 (after Jordan et al. 2024).
 
 The gradient of an embedding is sparse: Adam takes a long second moment for it and hardly any first one. Its rate is
-for width 256 and goes with 1 / sqrt(width).
+for width 256 and goes with 1 / sqrt(width), as width 64 wanted twice that of width 256. Matrices have one rate at all
+widths. Rates were tried at widths 64 and 256 only.
 
 Products are in the precision of the run. What each choice is worth: ``training/LOG.md``.
 """

@@ -1,16 +1,19 @@
 """The cells of a grid on a Ray cluster: several at once, also several tiny models on one GPU.
 
 Each cell is a task that trains in its run folder, which all machines must see, as they must the corpus. Only as many
-tasks are handed to Ray as there are places; a task says through one small actor how it stands. A worker that is lost
-costs its cell the time since its last state: the cell is handed out again and goes on from there.
+tasks are handed to Ray as there are places; a task says through one small actor how it stands, and what Python warns of
+there. A worker that is lost costs its cell the time since its last state: the cell is handed out again and goes on from
+there.
 
 Ray itself is met in ``ray_cluster`` and passed around as a module.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +58,8 @@ def run_grid_on_ray(
     cell gets, where there are GPUs; 1 by default. ``address``: of a running cluster (``auto`` finds the one of this
     machine); by default one is started on this machine for the time of the grid.
 
-    Ctrl-C ends the running cells with their state saved. Raises UsageError where Ray is not installed, or for a GPU
+    A warning in a worker is a warning here, after the name of its cell. Ctrl-C ends the running cells with their state
+    saved. Raises UsageError where Ray is not installed, or for a GPU
     that the cluster does not have; RunError where no cluster answers.
     """
     before = {i: _before(cell, corpus) for i, cell in enumerate(cells)}
@@ -136,6 +140,7 @@ class _Running:
                         self._finish(index, result)
         except KeyboardInterrupt:
             self._interrupt()
+        self._tell()  # what the last of them said
         return self.results
 
     def _submit(self, index: int) -> None:
@@ -149,9 +154,12 @@ class _Running:
             said = self.ray.get(self.board.take.remote())
         except self.ray.exceptions.RayActorError:
             return  # Ray sets up another one
-        for index, progress in said:
-            if index in self.index_of.values():
-                self.report(self.cells[index], progress)
+        for one in said:
+            cell = self.cells[one.index]
+            if one.warning is not None:
+                warnings.warn(f"{cell.name}: {one.warning}", stacklevel=2)
+            elif one.index in self.index_of.values():
+                self.report(cell, one.progress)
 
     def _result(self, ref: Any, index: int) -> CellResult | None:
         """The record of a task that ended; None where its worker was lost and it is to be handed out again."""
@@ -185,22 +193,31 @@ class _Running:
         refs = list(self.index_of)
         ready, late = self.ray.wait(refs, num_returns=len(refs), timeout=INTERRUPT_SECONDS)
         for ref in (*ready, *late):
-            index = self.index_of[ref]
+            index = self.index_of.pop(ref)
             result = self._result(ref, index) if ref in ready else None
             self._finish(index, result or without_result(self.cells[index], "interrupted"))
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a worker says of a cell: a warning, or else how the cell stands (None: it begins, or begins again)."""
+
+    index: int
+    progress: TrainProgress | None = None
+    warning: str | None = None
 
 
 class Board:
     """The actor that workers tell how they stand, and that the driver reads."""
 
     def __init__(self) -> None:
-        self.said: list[tuple[int, TrainProgress | None]] = []
+        self.said: list[Said] = []
 
-    def tell(self, index: int, progress: TrainProgress | None) -> None:
+    def tell(self, said: Said) -> None:
         """Take what a worker says of a cell."""
-        self.said.append((index, progress))
+        self.said.append(said)
 
-    def take(self) -> list[tuple[int, TrainProgress | None]]:
+    def take(self) -> list[Said]:
         """All that was said since the last time."""
         said, self.said = self.said, []
         return said
@@ -222,17 +239,31 @@ def _train_remotely(
 ) -> CellResult:
     """Train a cell in a worker process. ``run``, ``corpus``: whole paths, for it works in another folder."""
     torch.set_num_threads(n_threads)
-    board.tell.remote(index, None)
+    board.tell.remote(Said(index))
     try:
         opened = Corpus(Path(corpus))
     except Exception as error:  # a machine that does not see the corpus
         return without_result(cell, "failed", reason_of(error))
-    result = train_cell(
-        Cell(cell.config, RunFolder(run)),
-        opened,
-        device=device,
-        command=command,
-        tensorboard=tensorboard,
-        report=lambda progress: board.tell.remote(index, progress),
-    )
+    with _warnings_to(lambda text: board.tell.remote(Said(index, warning=text))):
+        result = train_cell(
+            Cell(cell.config, RunFolder(run)),
+            opened,
+            device=device,
+            command=command,
+            tensorboard=tensorboard,
+            report=lambda progress: board.tell.remote(Said(index, progress)),
+        )
     return replace(result, run=str(cell.run.path))
+
+
+@contextmanager
+def _warnings_to(tell: Callable[[str], object]) -> Iterator[None]:
+    """Warnings of the block are told, each once, not printed where nobody reads; those for developers are dropped."""
+
+    def show(message: Warning | str, category: type[Warning], *_: object) -> None:
+        if category is UserWarning:
+            tell(str(message))
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
