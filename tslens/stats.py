@@ -42,6 +42,11 @@ def poisson_weights(seed: int, clusters: Sequence[int], n_replicates: int = N_RE
     return weights
 
 
+def second_half(cluster: int) -> bool:
+    """Which half of the stories one belongs to: the top bit of its key, mixed (Knuth 1973), as sides use low bits."""
+    return bool(cluster * 0x9E3779B97F4A7C15 >> 63 & 1)
+
+
 @dataclass(frozen=True)
 class Means:
     """``mean``, ``se``: [1 + replicate, column, head], row 0 the sample; ``n``: [column] stories with a query."""

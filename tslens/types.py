@@ -123,10 +123,11 @@ class HeadScore:
     ``mul``: TransformerLens' score on the same tokens, None where the probe has no such pattern.
     ``nulls``: value that each null would give. ``excess``: value minus the largest null.
     ``excess_low``: lower end of its interval, corrected over heads x probes x positions.
-    ``p``: corrected p-value of "no excess". ``cause``: effects by intervention, None until measured.
+    ``p``: corrected p-value of "no excess". ``cause``: effects by intervention (``probes.cause.Cause``), or None.
     ``value_all``: for relations, the value over all queries, the most frequent offset included.
     ``excess_halves``: the excess on either half of the stories, None where
-    a half has no query. ``n_stories``: stories with a query.
+    a half has no query. ``n_stories``: stories with a query. ``lexical``: the value that token identities and
+    distance alone give, None where it was not asked. ``beside``: other scores of the row (``probes.beside``), or None.
     """
 
     head: HeadId
@@ -146,6 +147,8 @@ class HeadScore:
     value_all: float | None
     excess_halves: tuple[float | None, float | None]
     n_stories: int
+    lexical: float | None = None
+    beside: Mapping[str, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The row as plain JSON types."""

@@ -36,8 +36,8 @@ from tslens.model.transformer import TinyTransformer
 from tslens.probes.base import find_probes
 from tslens.probes.batch import story_batches
 from tslens.probes.plan import Plan, make_plan
-from tslens.probes.scan import calibrate, read_all, second_half
-from tslens.stats import BootstrapSums, poisson_weights
+from tslens.probes.scan import calibrate, read_all
+from tslens.stats import BootstrapSums, poisson_weights, second_half
 
 SIZES = (768, 1536, 4096)  # padded tokens a batch
 

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+import tslens
+from tslens.corpus.tokenizer import StoryTokenizer
 from tslens.errors import ProbeInputError
 from tslens.model.spec import ModelSpec
 from tslens.model.transformer import TinyTransformer
@@ -15,6 +17,17 @@ from tslens.provenance import provenance
 from tslens.types import HeadId, HeadScore, Story
 
 PREVIOUS, DUPLICATE, SINK, IDLE = (HeadId(0, index) for index in range(4))
+
+
+@pytest.fixture(scope="module")
+def stories():
+    """Author stories with gold labels; with direct speech, so that every probe has a query in 30 of them."""
+    return [story for story in tslens.read_stories("author:200") if '"' in story.text][:50]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(stories):
+    return StoryTokenizer.train(stories, vocab_size=1200)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +71,7 @@ def hand_set(tokenizer):
 
 @pytest.fixture(scope="module")
 def report(hand_set, stories):
-    return score_heads(hand_set, stories, seed=0)
+    return score_heads(hand_set, stories, seed=0, n_explain=0)
 
 
 def row(report, head, probe, position="word"):
@@ -96,11 +109,11 @@ def test_no_cause_is_claimed_and_basis_is_by_construction(report):
     assert {s.basis for s in report.scores if s.probe == "sentence_end"} == {None}
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("kind", ["fresh", "redrawn"])
 def test_random_models_have_no_candidates(hand_set, stories, seed, kind):
     twin = random_twins(hand_set, seed=100 + seed)[kind]
-    found = score_heads(twin, stories[:40], seed=seed)
+    found = score_heads(twin, stories, seed=seed, n_explain=0)
     assert [s for s in found.scores if s.status == "candidate"] == []
 
 
@@ -116,9 +129,9 @@ def test_twins_have_the_scale_of_the_model(hand_set):
 
 def test_equal_seeds_give_equal_reports_whatever_the_order(hand_set, stories):
     chosen = ["first_token", "sentence_end"]
-    one = score_heads(hand_set, stories[:40], probes=chosen, seed=4)
-    same = score_heads(hand_set, stories[:40], probes=chosen, seed=4)
-    turned = score_heads(hand_set, stories[39::-1], probes=chosen, seed=4)
+    one = score_heads(hand_set, stories[:40], probes=chosen, seed=4, n_explain=0)
+    same = score_heads(hand_set, stories[:40], probes=chosen, seed=4, n_explain=0)
+    turned = score_heads(hand_set, stories[39::-1], probes=chosen, seed=4, n_explain=0)
     assert one.scores == same.scores
     for a, b in zip(one.scores, turned.scores, strict=True):
         assert a.value == pytest.approx(b.value, abs=1e-6)
@@ -137,7 +150,7 @@ def test_halves_and_floors_are_reported(report):
 
 def test_few_stories_are_said_and_no_story_is_refused(hand_set, stories):
     with pytest.warns(UserWarning, match="below 30"):
-        few = score_heads(hand_set, stories[:3], probes=["sentence_end"], seed=0)
+        few = score_heads(hand_set, stories[:3], probes=["sentence_end"], seed=0, n_explain=0)
     assert few.n_stories == 3
     with pytest.raises(ProbeInputError, match="no story"):
         score_heads(hand_set, [], seed=0)
@@ -147,8 +160,8 @@ def test_few_stories_are_said_and_no_story_is_refused(hand_set, stories):
 
 def test_training_stories_are_left_out(hand_set, stories):
     exclude = {story.digest for story in stories[:20]}
-    found = score_heads(hand_set, stories, probes=["first_token"], exclude=exclude, seed=0)
-    assert (found.n_stories, found.n_excluded) == (40, 20)
+    found = score_heads(hand_set, stories, probes=["first_token"], exclude=exclude, seed=0, n_explain=0)
+    assert (found.n_stories, found.n_excluded) == (len(stories) - 20, 20)
 
 
 def test_default_stories_are_held_out_author_stories(hand_set):

@@ -18,6 +18,7 @@ from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_f
 from tslens.errors import ModelError
 from tslens.model.foreign_decoding import ForeignDecoder
 from tslens.model.hooked import ReadsText
+from tslens.model.prefix import ForeignPrefix
 from tslens.model.story_model import TwinKind, redraw
 
 if TYPE_CHECKING:
@@ -113,6 +114,10 @@ class ForeignModel(ReadsText):
     def decoder(self) -> ForeignDecoder:
         """What writes text with this model, one token a step, a cache behind it."""
         return ForeignDecoder(self._module)
+
+    def prefix(self, tokens: Int[Tensor, "story pos"]) -> ForeignPrefix:
+        """A run on rows of tokens that can be run again with a change in its middle."""
+        return ForeignPrefix(self, tokens)
 
     # TransformerLens' interface ----------------------------------------------------------------------
 

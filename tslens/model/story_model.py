@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tslens.corpus.text_tokenizer import TextTokenizer
     from tslens.model.attention import Pattern, Residual, Scratch
     from tslens.model.decoding import Decoder
+    from tslens.model.prefix import Prefix
 
 TwinKind = Literal["fresh", "redrawn"]
 
@@ -58,6 +59,9 @@ class StoryModel(Protocol):
 
     def decoder(self) -> Decoder:
         """What writes text with this model, one token a step."""
+
+    def prefix(self, tokens: Int[Tensor, "story pos"]) -> Prefix:
+        """A run on rows of tokens that can be run again with a change in its middle."""
 
     def random_twin(self, kind: TwinKind, *, seed: int) -> StoryModel:
         """The same architecture where nothing was learned; see :mod:`tslens.probes.twins`."""

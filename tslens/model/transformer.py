@@ -27,6 +27,7 @@ from tslens.errors import ModelError
 from tslens.model.attention import Attention, KeyValues, Pattern, Residual, Scratch, watched
 from tslens.model.decoding import CachedDecoder
 from tslens.model.hooked import HookedModel
+from tslens.model.prefix import TinyPrefix
 from tslens.model.spec import N_CTX, WINDOW, ModelSpec
 
 if TYPE_CHECKING:
@@ -186,6 +187,10 @@ class TinyTransformer(HookedModel):
         self, tokens: Int[Tensor, "story pos"], start: Int[Tensor, " story"] | None = None
     ) -> Residual:
         """Token and position embeddings, summed; ``start``: position of each story's first token."""
+        if tokens.shape[1] > self.cfg.n_ctx:
+            raise ModelError(
+                f"{tokens.shape[1]} tokens are more than the context of {self.cfg.n_ctx}.", "Cut the text."
+            )
         if start is None:
             pos_embed = self.pos_embed.W_pos[: tokens.shape[1]].expand(*tokens.shape, -1)
         else:
@@ -198,10 +203,6 @@ class TinyTransformer(HookedModel):
         self, tokens: Int[Tensor, "story pos"], past: Sequence[KeyValues] | None = None
     ) -> Residual:
         """Residual stream after the last LayerNorm: what the unembedding reads."""
-        if tokens.shape[1] > self.cfg.n_ctx:
-            raise ModelError(
-                f"{tokens.shape[1]} tokens are more than the context of {self.cfg.n_ctx}.", "Cut the text."
-            )
         resid = self.embed_tokens(tokens, past[0].start if past else None)
         for layer, block in enumerate(self.blocks):
             resid = block(resid, past[layer] if past else None)
@@ -210,6 +211,10 @@ class TinyTransformer(HookedModel):
     def decoder(self) -> CachedDecoder:
         """What writes text with this model, one token a step, a cache behind it."""
         return CachedDecoder(self)
+
+    def prefix(self, tokens: Int[Tensor, "story pos"]) -> TinyPrefix:
+        """A run on rows of tokens that can be run again from its middle."""
+        return TinyPrefix(self, tokens)
 
     def forward(
         self,

@@ -2,7 +2,8 @@
 
 A probe turns labelled tokens into rows. A row is a measure (pairs of query and key whose attention it counts)
 with the nulls of the probe's family, all as pairs or as numbers that no pattern decides. ``scan`` reads them
-off the patterns. To add a probe, add a file with a ``PROBE``; or pass an object to ``score_heads(probes=...)``.
+off the patterns. To add a probe, add a file with a ``PROBE`` or a tuple ``PROBES``; or pass an object to
+``score_heads(probes=...)``.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tslens.errors import UsageError
 from tslens.probes.batch import TokenBatch
-from tslens.probes.pairs import Pairs, averaged, uniform
+from tslens.probes.pairs import Pairs, uniform
+from tslens.probes.units import NO_LABELS, LabelNeeds
 from tslens.types import Basis, Position
 
 Family = Literal["positional", "identity", "relational"]
@@ -30,13 +32,15 @@ ATTENTION_FLOOR = 0.05  # least excess of a role, written down before any model 
 
 @dataclass(frozen=True)
 class Null:
-    """What a head without the role would get, in one of three forms.
+    """What a head without the role would get, in one of four forms.
 
-    ``pairs``: a measure of the same pattern. ``number``: [cluster] per story, for layers that see everything
-    and for layers with a window. ``difference``: value minus null directly, over the queries that have a match.
+    ``pairs``: a measure of the same pattern. ``profile``: pairs whose attention the head's distance profile decides.
+    ``number``: [cluster] per story, for layers that see everything and for layers with a window.
+    ``difference``: value minus null directly, over the queries that have a match.
     """
 
     pairs: Pairs | None = None
+    profile: Pairs | None = None
     number: tuple[Float[np.ndarray, " cluster"], Float[np.ndarray, " cluster"]] | None = None
     difference: Pairs | None = None
 
@@ -78,16 +82,18 @@ class Probe(ABC):
     """A question about what a head looks at.
 
     ``name``: as in tables. ``description``: one sentence for readers. ``family``: which nulls apply.
-    ``served``: where the model needs what the role gives, for the test of its cause. ``basis``: what explains
-    the role by construction, None where that has to be measured. ``floor``: least excess of a role.
+    ``served``: where the model needs what the role gives, in words; :meth:`serves` says it of tokens.
+    ``basis``: what explains the role by construction, None where that has to be measured. ``floor``: least
+    excess of a role. ``labels``: what labels it reads beside those made by rule.
     """
 
-    name: ClassVar[str]
-    description: ClassVar[str]
+    name: str
+    description: str
     family: ClassVar[Family]
     served: ClassVar[str]
     basis: ClassVar[Basis | None] = None
     floor: ClassVar[float] = ATTENTION_FLOOR
+    labels: LabelNeeds = NO_LABELS
 
     @abstractmethod
     def rows(self, batch: TokenBatch, calibration: Calibration) -> list[Row]:
@@ -99,9 +105,16 @@ class Probe(ABC):
         """Sequences of the probe's own making, None if it reads the stories."""
         return None
 
-    def calibrate(self, batch: TokenBatch) -> Mapping[Position, Pairs]:
-        """Target pairs whose most frequent offset has to be known beforehand; none for most probes."""
+    def calibrate(self, batch: TokenBatch) -> Mapping[Position, Int[np.ndarray, " pair"]]:
+        """Distances from query to target whose most frequent one has to be known beforehand; none for most probes."""
         return {}
+
+    def serves(self, batch: TokenBatch) -> Bool[np.ndarray, "row pos"] | None:
+        """Positions whose next token the role would help to predict; None where it serves none.
+
+        By default every real position but the first.
+        """
+        return batch.is_query
 
     def score(
         self, pattern: Float[Tensor, "row head query_pos key_pos"], batch: TokenBatch
@@ -109,17 +122,19 @@ class Probe(ABC):
         """The measure itself on any model's pattern: mean over stories, without nulls.
 
         ``pattern``: attention probabilities of one layer for the rows of ``batch``; not modified. The first row of
-        :meth:`rows` at all its queries. Range 0 to 1. Needs no calibration, so it serves scripts and tests.
+        :meth:`rows` at all its queries. Range 0 to 1; NaN where no story has a query. Token frequencies are those of
+        the batch itself, so it serves scripts and tests.
         """
-        blank = Calibration(np.zeros(int(batch.tokens.max()) + 1, dtype=np.int64))
-        row = self.rows(batch, blank)[0]
+        counts = np.bincount(batch.tokens[batch.is_query], minlength=int(batch.tokens.max()) + 1)
+        row = self.rows(batch, Calibration(counts))[0]
         pairs = row.value_all or row.value
-        mass = pattern[
-            torch.from_numpy(pairs.row), :, torch.from_numpy(pairs.query), torch.from_numpy(pairs.key)
-        ]
+        row_of, query, key, cluster = (
+            torch.from_numpy(index).to(pattern.device)
+            for index in (pairs.row, pairs.query, pairs.key, pairs.cluster)
+        )
         per_story = pattern.new_zeros(len(batch.length), pattern.shape[1])
         weight = torch.from_numpy(pairs.weight).to(pattern)
-        per_story.index_add_(0, torch.from_numpy(pairs.cluster), mass * weight[:, None])
+        per_story.index_add_(0, cluster, pattern[row_of, :, query, key] * weight[:, None])
         return per_story[np.unique(pairs.cluster)].mean(0)
 
 
@@ -129,39 +144,34 @@ def uniform_null(pairs: Pairs, batch: TokenBatch, calibration: Calibration) -> N
     return Null(number=(uniform(pairs, n, None), uniform(pairs, n, calibration.window)))
 
 
-def off_most_frequent(pairs: Pairs, offsets: Sequence[int]) -> Pairs:
-    """The pairs whose target is not at the relation's most frequent offset, averaged over the queries left.
-
-    Adjacency alone must not make a role (DESIGN section 6). Without calibration all pairs stay.
-    """
-    if not offsets:
-        return pairs
-    kept = pairs.select(pairs.distance != offsets[0])
-    return averaged(kept.row, kept.query, kept.key)
-
-
 def find_probes() -> dict[str, Probe]:
-    """Every probe of the package by name: each module here that defines ``PROBE``."""
+    """Every probe of the package by name: each module here that defines ``PROBE`` or ``PROBES``."""
     package = import_module("tslens.probes")
-    modules = sorted(module.name for module in pkgutil.iter_modules(package.__path__))
-    found = (getattr(import_module(f"tslens.probes.{name}"), "PROBE", None) for name in modules)
-    return {probe.name: probe for probe in found if isinstance(probe, Probe)}
+    found: list[Probe] = []
+    for name in sorted(module.name for module in pkgutil.iter_modules(package.__path__)):
+        module = import_module(f"tslens.probes.{name}")
+        found += getattr(module, "PROBES", ())
+        found += [module.PROBE] if isinstance(getattr(module, "PROBE", None), Probe) else []
+    return {probe.name: probe for probe in found}
 
 
-def choose_probes(names: Sequence[str | Probe] | None) -> list[Probe]:
-    """Probes by name, or as objects of one's own; all of the package if None.
+def choose_probes(names: Sequence[str | Probe] | None, labels: Sequence[str] = ()) -> list[Probe]:
+    """Probes by name, or as objects of one's own; all of the package if None. ``labels``: a user's, probed as well.
 
-    Raises UsageError for a name that no probe has.
+    With labels and no names, the labels alone. Raises UsageError for a name that no probe has.
     """
+    from tslens.probes.user_label import UserLabel
+
     known = find_probes()
     chosen: list[Probe] = []
-    for name in known.values() if names is None else names:
-        if name in chosen or known.get(str(name)) in chosen:
-            continue
+    wanted = list(known.values()) if names is None and not labels else list(names or ())
+    for name in (*wanted, *map(UserLabel, labels)):
         if isinstance(name, Probe):
-            chosen.append(name)
+            probe = name
         elif name in known:
-            chosen.append(known[name])
+            probe = known[name]
         else:
             raise UsageError(f'There is no probe "{name}".', f"The probes are: {', '.join(known)}.")
+        if probe.name not in {other.name for other in chosen}:
+            chosen.append(probe)
     return chosen

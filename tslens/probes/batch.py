@@ -1,9 +1,9 @@
-"""Stories as padded token arrays with their rule-made labels: what a probe reads."""
+"""Stories as padded token arrays with their labels: what a probe reads."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
@@ -13,6 +13,16 @@ from tslens.corpus.text_tokenizer import TextTokenizer
 from tslens.corpus.words import label_tokens
 from tslens.errors import ProbeInputError
 from tslens.model.batches import cut_by_length
+from tslens.probes.units import (
+    NO_LABELS,
+    LabelNeeds,
+    StoryUnits,
+    UnitPairs,
+    Units,
+    joined_relations,
+    joined_units,
+    padded,
+)
 from tslens.types import Story
 
 GROUP_STORIES = 256  # read together, so that rows of a batch are of like length
@@ -23,9 +33,13 @@ class TokenBatch:
     """Rows of tokens; position 0 is the token that begins a story, places behind ``length`` are padding.
 
     ``tokens``: ids. ``length``: positions that are real. ``word``: index of the word a token belongs to, -1
-    for none; ``word_first``, ``word_last``: its first and last piece. ``sentence_end``: holds a closing mark.
-    ``punctuation``: holds punctuation and no word. ``cluster``: what each row is resampled with, a 64-bit key.
-    ``n_cut``: stories that were longer than the context.
+    for none; ``word_first``, ``word_last``: its first and last piece. ``sentence``: index, -1 for none.
+    ``sentence_start``: first piece of a sentence's first word. ``sentence_end``: holds a closing mark.
+    ``punctuation``: holds punctuation and no word. ``cluster``: what each row is resampled with, a 64-bit
+    key; fewer than rows where the last ones are only compared with.
+    ``units``: words and marks. ``relations``: pairs by name of relation, none without labels. ``marked``: units by
+    name of a user's label, where it has a value that is not empty, false or 0. ``n_cut``: stories longer than
+    the context.
     """
 
     tokens: Int[np.ndarray, "row pos"]
@@ -33,9 +47,14 @@ class TokenBatch:
     word: Int[np.ndarray, "row pos"]
     word_first: Bool[np.ndarray, "row pos"]
     word_last: Bool[np.ndarray, "row pos"]
+    sentence: Int[np.ndarray, "row pos"]
+    sentence_start: Bool[np.ndarray, "row pos"]
     sentence_end: Bool[np.ndarray, "row pos"]
     punctuation: Bool[np.ndarray, "row pos"]
     cluster: tuple[int, ...]
+    units: Units
+    relations: Mapping[str, UnitPairs] = field(default_factory=dict)
+    marked: Mapping[str, Bool[np.ndarray, "row unit"]] = field(default_factory=dict)
     n_cut: int = 0
 
     @property
@@ -58,16 +77,36 @@ def batch_of_tokens(rows: Sequence[Sequence[int]], clusters: Sequence[int]) -> T
     tokens = np.zeros(shape, dtype=np.int64)
     for row, ids in enumerate(rows):
         tokens[row, : len(ids)] = ids
-    flag = np.zeros(shape, dtype=bool)
-    return TokenBatch(tokens, length, np.full(shape, -1), flag, flag, flag, flag, tuple(clusters))
+    flag, none = np.zeros(shape, dtype=bool), np.full(shape, -1)
+    no_units = np.full((len(rows), 0), -1)
+    units = Units(no_units, no_units, no_units)
+    return TokenBatch(tokens, length, none, flag, flag, none, flag, flag, flag, tuple(clusters), units)
 
 
-def batch_of_stories(stories: Sequence[Story], tokenizer: TextTokenizer, *, n_ctx: int) -> TokenBatch:
+def batch_of_stories(
+    stories: Sequence[Story], tokenizer: TextTokenizer, *, n_ctx: int, labels: LabelNeeds = NO_LABELS
+) -> TokenBatch:
     """Stories as the model reads them, cut at the context.
 
-    Raises ProbeInputError for a story of fewer than two tokens.
+    Raises ProbeInputError for a story of fewer than two tokens, DataError for one without the labels that are needed.
     """
-    return _labelled([_encode(story, tokenizer) for story in stories], tokenizer.start_id, n_ctx)
+    return _labelled([_encode(story, tokenizer) for story in stories], tokenizer.start_id, n_ctx, labels)
+
+
+def story_batches(
+    stories: Iterable[Story],
+    tokenizer: TextTokenizer,
+    *,
+    n_ctx: int,
+    batch_tokens: int,
+    labels: LabelNeeds = NO_LABELS,
+) -> Iterator[TokenBatch]:
+    """Batches of at most ``batch_tokens`` padded tokens (or one story), stories of like length together; streams."""
+    source = iter(stories)
+    while group := [_encode(story, tokenizer) for story in islice(source, GROUP_STORIES)]:
+        lengths = np.array([min(len(one.ids) + 1, n_ctx) for one in group])
+        for index in cut_by_length(lengths, batch_tokens):
+            yield _labelled([group[i] for i in index], tokenizer.start_id, n_ctx, labels)
 
 
 @dataclass(frozen=True)
@@ -87,27 +126,25 @@ def _encode(story: Story, tokenizer: TextTokenizer) -> _Encoded:
     return _Encoded(story, ids, offsets)
 
 
-def _labelled(encoded: Sequence[_Encoded], start_id: int, n_ctx: int) -> TokenBatch:
+def _labelled(encoded: Sequence[_Encoded], start_id: int, n_ctx: int, needs: LabelNeeds) -> TokenBatch:
     rows = [[start_id, *one.ids[: n_ctx - 1]] for one in encoded]
-    batch = batch_of_tokens(rows, [one.story.digest for one in encoded])
-    names = ("word_first", "word_last", "sentence_end", "punctuation")
-    labels = {name: np.zeros_like(batch.word_first) for name in names}
-    word = np.full_like(batch.word, -1)
+    plain = batch_of_tokens(rows, [one.story.digest for one in encoded])
+    flags = ("word_first", "word_last", "sentence_start", "sentence_end", "punctuation")
+    found: dict[str, np.ndarray] = {name: np.zeros_like(plain.word_first) for name in flags}
+    found |= {name: np.full_like(plain.word, -1) for name in ("word", "sentence")}
+    of_rows = []
     for row, one in enumerate(encoded):
-        found, n = label_tokens(one.story.text, one.offsets), min(len(one.ids), n_ctx - 1)
-        word[row, 1 : n + 1] = found.word[:n]
-        for name, array in labels.items():
-            array[row, 1 : n + 1] = getattr(found, name)[:n]
-    n_cut = sum(len(one.ids) >= n_ctx for one in encoded)
-    return TokenBatch(batch.tokens, batch.length, word, **labels, cluster=batch.cluster, n_cut=n_cut)
-
-
-def story_batches(
-    stories: Iterable[Story], tokenizer: TextTokenizer, *, n_ctx: int, batch_tokens: int
-) -> Iterator[TokenBatch]:
-    """Batches of at most ``batch_tokens`` padded tokens (or one story), stories of like length together; streams."""
-    source = iter(stories)
-    while group := [_encode(story, tokenizer) for story in islice(source, GROUP_STORIES)]:
-        lengths = np.array([min(len(one.ids) + 1, n_ctx) for one in group])
-        for index in cut_by_length(lengths, batch_tokens):
-            yield _labelled([group[i] for i in index], tokenizer.start_id, n_ctx)
+        by_token, n = label_tokens(one.story.text, one.offsets), min(len(one.ids), n_ctx - 1)
+        for name, array in found.items():
+            array[row, 1 : n + 1] = getattr(by_token, name)[:n]
+        of_rows.append(StoryUnits.of(one.story, one.offsets, n, found["sentence_end"][row], needs))
+    return TokenBatch(
+        tokens=plain.tokens,
+        length=plain.length,
+        **found,
+        cluster=plain.cluster,
+        units=joined_units(of_rows),
+        relations=joined_relations(of_rows) if needs.scheme else {},
+        marked={name: padded([one.marked[name] for one in of_rows], False) for name in needs.users},
+        n_cut=sum(len(one.ids) >= n_ctx for one in encoded),
+    )

@@ -9,13 +9,13 @@ import numpy as np
 
 from tslens.probes.base import Calibration, Null, Probe, Row
 from tslens.probes.batch import TokenBatch
-from tslens.probes.pairs import averaged, distance_profile, matched_difference
+from tslens.probes.pairs import averaged, like_keys_difference
 
 
 class DuplicateToken(Probe):
     """Mean over tokens that have occurred before in the story of the attention to all earlier copies.
 
-    Nulls: the head's distance profile in the same story; other tokens of like frequency (within a factor
+    Nulls: the head's distance profile at like positions; other tokens of like frequency (within a factor
     of four) in the same octave of distance.
     """
 
@@ -35,8 +35,8 @@ class DuplicateToken(Probe):
         frequency = calibration.frequency_bin[tokens]
         like = earlier & ~same & (frequency[:, :, None] == frequency[:, None, :])
         nulls = {
-            "distance": Null(pairs=distance_profile(value, batch, by_position=False)),
-            "frequency": Null(difference=matched_difference(value, batch, like)),
+            "distance": Null(profile=value),
+            "frequency": Null(difference=like_keys_difference(value, batch, like)),
         }
         return [Row("word", value, nulls, has_mul=True)]
 

@@ -21,6 +21,9 @@ class FirstToken(Probe):
     served = "none: a sink is where a head does nothing"
     basis = "positional"
 
+    def serves(self, batch: TokenBatch) -> None:
+        """It serves no prediction."""
+
     def rows(self, batch: TokenBatch, calibration: Calibration) -> list[Row]:
         """One row."""
         row, query = batch.is_query.nonzero()

@@ -47,8 +47,7 @@ class Induction(Probe):
                 drawn = rng.permutation(vocabulary)[: 2 * length].tolist()
                 repeated.append([start_id, *drawn[:length], *drawn[:length]])
                 unrepeated.append([start_id, *drawn])
-            clusters = [*range(first, first + n_rows)] * 2
-            yield batch_of_tokens(repeated + unrepeated, clusters)
+            yield batch_of_tokens(repeated + unrepeated, range(first, first + n_rows))
             first += n_rows
 
     def rows(self, batch: TokenBatch, calibration: Calibration) -> list[Row]:

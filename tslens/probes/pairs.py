@@ -12,8 +12,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from tslens.probes.batch import TokenBatch
+from tslens.probes.profile import octave
+from tslens.probes.units import KINDS, Asked, UnitPairs
+from tslens.types import Position
 
-PROFILE_QUERIES = 8  # queries that stand for a distance in a distance profile
+N_SHIFTS = 2
+N_OCTAVES = 16
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,9 @@ class Pairs:
     query: Int[np.ndarray, " pair"]
     key: Int[np.ndarray, " pair"]
     weight: Float[np.ndarray, " pair"]
+
+    def __len__(self) -> int:
+        return len(self.row)
 
     @property
     def distance(self) -> Int[np.ndarray, " pair"]:
@@ -56,13 +63,8 @@ def averaged(row: np.ndarray, query: np.ndarray, key: np.ndarray) -> Pairs:
     row, query, key = (np.asarray(array, dtype=np.int64) for array in (row, query, key))
     if not len(row):
         return Pairs(row, row, query, key, np.zeros(0))
-    ids = np.unique(np.stack([row, query]), axis=1)[0]
-    return Pairs(row, row, query, key, 1.0 / np.bincount(ids, minlength=row.max() + 1)[row])
-
-
-def octave(distance: np.ndarray) -> np.ndarray:
-    """Bin of like distance: 1, 2-3, 4-7, 8-15, ..."""
-    return np.frexp(np.maximum(distance, 1))[1] - 1
+    asking = np.unique(row * (query.max() + 1) + query) // (query.max() + 1)
+    return Pairs(row, row, query, key, 1.0 / np.bincount(asking, minlength=row.max() + 1)[row])
 
 
 def uniform(pairs: Pairs, n_clusters: int, window: int | None) -> Float[np.ndarray, " cluster"]:
@@ -72,43 +74,140 @@ def uniform(pairs: Pairs, n_clusters: int, window: int | None) -> Float[np.ndarr
     return pairs.sums(inside / visible, n_clusters)
 
 
-def distance_profile(pairs: Pairs, batch: TokenBatch, *, by_position: bool) -> Pairs:
-    """The same measure of the head's own distance profile in the same story.
+# From units to tokens ---------------------------------------------------------------------------------------
 
-    A pair at distance d is replaced by up to 8 evenly spaced queries of its story at the same distance
-    (``by_position``: whose position is in the same octave as the query's).
+
+def asked_at(pairs: UnitPairs, batch: TokenBatch, position: Position) -> Asked:
+    """Where a relation is read: at the query's last piece, or at the token ``before`` its first piece.
+
+    Before it, where the model predicts it, pairs whose key is that very token are left out.
     """
-    first = np.maximum(pairs.distance, 1)
-    last = batch.length[pairs.row] - 1
-    if by_position:
-        low = 1 << octave(pairs.query)
-        first, last = np.maximum(first, low), np.minimum(last, 2 * low - 1)
-    size = int(batch.tokens.shape[1]) + 1
-    code = ((pairs.cluster * len(batch.length) + pairs.row) * size + pairs.distance) * size + first
-    _, at, group = np.unique(code, return_index=True, return_inverse=True)
-    weight = np.bincount(group, weights=pairs.weight)
-    cluster, row, distance = pairs.cluster[at], pairs.row[at], pairs.distance[at]
-    first, n_queries = first[at], (last - first + 1)[at]
-    n_drawn = np.minimum(n_queries, PROFILE_QUERIES)
-    member = np.repeat(np.arange(len(at)), n_drawn)
-    place = np.arange(len(member)) - np.repeat(np.cumsum(n_drawn) - n_drawn, n_drawn)
-    query = first[member] + ((place + 0.5) * n_queries[member] / n_drawn[member]).astype(np.int64)
-    key = query - distance[member]
-    return Pairs(cluster[member], row[member], query, key, (weight / n_drawn)[member])
+    units = batch.units
+    query = units.asks_at(position)[pairs.row, pairs.query]
+    first, last = units.first[pairs.row, pairs.key], units.last[pairs.row, pairs.key]
+    kept = (last < query) & (first <= last)
+    return Asked(pairs.row, query, pairs.query, pairs.key, query - last).select(kept)
 
 
-def matched_difference(
+def on_tokens(asked: Asked, batch: TokenBatch) -> Pairs:
+    """Attention to a unit is the sum over its pieces; a piece that two keys of a query share counts once."""
+    row, query, key, _ = _pieces(asked, batch)
+    size = batch.tokens.shape[1]
+    code = np.unique((row * size + query) * size + key)
+    return averaged(code // size**2, code // size % size, code % size)
+
+
+def _pieces(asked: Asked, batch: TokenBatch) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Row, query, key of every piece, and which pair it is of."""
+    first = batch.units.first[asked.row, asked.unit]
+    size = batch.units.last[asked.row, asked.unit] - first + 1
+    pair = np.repeat(np.arange(len(size)), size)
+    place = np.arange(len(pair)) - np.repeat(np.cumsum(size) - size, size)
+    return asked.row[pair], asked.query[pair], first[pair] + place, pair
+
+
+# Nulls ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Targets that have a match, and their matches: ``cell`` of equal number marks what stands for what."""
+
+    targets: Asked
+    target_cell: Int[np.ndarray, " target"]
+    others: Asked
+    other_cell: Int[np.ndarray, " other"]
+
+
+@dataclass(frozen=True)
+class StandIns:
+    """Which kinds of units may stand for which: kind j for kind k where ``of[j] == wanted[k]``; -1: for none.
+
+    ``asker``: class of each kind that asks; those of one class stand for each other.
+    """
+
+    of: Int[np.ndarray, " kind"]
+    wanted: Int[np.ndarray, " kind"]
+    asker: Int[np.ndarray, " kind"]
+
+
+def match(
+    asked: Asked, related: Asked, batch: TokenBatch, position: Position, stand_ins: StandIns
+) -> Matched:
+    """Units that are like a target but are none (``related``: all pairs), in the same octave of distance.
+
+    First of the same query. A target that has none there is matched by pairs of other words of the story: an asking
+    word of the asker's kind, and a unit that may stand for the target, in the same octave, that are no pair of the
+    relation. So is seen whether a head looks at *the* subject of a verb or at any noun that lies as far before a verb.
+    """
+    kind, every = batch.units.kind, batch.units.earlier(position)
+    n_rows, n_units = kind.shape
+    n_classes = int(max(stand_ins.of.max(), stand_ins.wanted.max())) + 1
+    is_pair = np.zeros((n_rows, n_units, n_units), dtype=bool)
+    is_pair[related.row, related.asker, related.unit] = True
+    target_class = stand_ins.wanted[kind[asked.row, asked.unit]]
+    other_class = stand_ins.of[kind[every.row, every.unit]]
+    free = (other_class >= 0) & ~is_pair[every.row, every.asker, every.unit]
+
+    def cells(pairs: Asked, asks: np.ndarray, size: int, group: np.ndarray) -> np.ndarray:
+        """Row, what asks, octave of distance, class."""
+        cell: np.ndarray = ((pairs.row * size + asks) * N_OCTAVES + pairs.octave) * n_classes + group
+        return cell
+
+    n_near = n_rows * n_units * N_OCTAVES * n_classes
+    near_target = cells(asked, asked.asker, n_units, target_class)
+    near_other = cells(every, every.asker, n_units, other_class)
+    met = (target_class >= 0) & _marks(near_other[free], n_near)[near_target]
+    used = free & _marks(near_target[met], n_near)[near_other]
+
+    n_far = n_rows * len(KINDS) * N_OCTAVES * n_classes
+    far_target = cells(asked, stand_ins.asker[kind[asked.row, asked.asker]], len(KINDS), target_class)
+    far_other = cells(every, stand_ins.asker[kind[every.row, every.asker]], len(KINDS), other_class)
+    met_far = (target_class >= 0) & ~met & _marks(far_other[free], n_far)[far_target]
+    used_far = free & _marks(far_target[met_far], n_far)[far_other]
+    return Matched(
+        asked.select(met) + asked.select(met_far),
+        np.concatenate([near_target[met], n_near + far_target[met_far]]),
+        every.select(used) + every.select(used_far),
+        np.concatenate([near_other[used], n_near + far_other[used_far]]),
+    )
+
+
+def _marks(cells: np.ndarray, n_cells: int) -> Bool[np.ndarray, " cell"]:
+    """Which cells are there."""
+    found = np.zeros(n_cells, dtype=bool)
+    found[cells] = True
+    return found
+
+
+def matched_difference(matched: Matched, batch: TokenBatch) -> Pairs:
+    """Mass on the targets minus mass on their matches, target for target the mean of its matches.
+
+    Targets without a match are left out on both sides; the story's mean is over the queries that are left.
+    """
+    if not len(matched.target_cell):
+        return averaged(*np.zeros((3, 0)))
+    kept = on_tokens(matched.targets, batch)
+    weight_of_row = np.zeros(len(batch.length))
+    weight_of_row[kept.row] = kept.weight
+    _, cells = np.unique(np.concatenate([matched.target_cell, matched.other_cell]), return_inverse=True)
+    target, other = np.split(cells, [len(matched.target_cell)])
+    n_cells = int(cells.max()) + 1
+    share = np.bincount(target, minlength=n_cells)[other] / np.bincount(other, minlength=n_cells)[other]
+    row, query, key, pair = _pieces(matched.others, batch)
+    return kept + Pairs(row, row, query, key, -weight_of_row[row] * share[pair])
+
+
+def like_keys_difference(
     pairs: Pairs, batch: TokenBatch, candidate: Bool[np.ndarray, "row query key"]
 ) -> Pairs:
-    """Mass on the targets minus mass on matched keys: other keys of the same query in the same octave of distance.
+    """The same for tokens: mass on the targets minus mass on other keys of the query in the same octave of distance.
 
-    ``candidate``: keys that may stand for a target. Targets without a match are left out on both sides, and the
-    story's mean is over the queries that are left.
+    ``candidate``: keys that may stand for a target.
     """
-    n_bins = 16
 
     def cell(row: np.ndarray, query: np.ndarray, distance: np.ndarray) -> np.ndarray:
-        return (row * batch.tokens.shape[1] + query) * n_bins + octave(distance)
+        return (row * batch.tokens.shape[1] + query) * N_OCTAVES + octave(distance)
 
     target = cell(pairs.row, pairs.query, pairs.distance)
     row, query, key = candidate.nonzero()
@@ -125,15 +224,15 @@ def matched_difference(
     return kept + Pairs(row, row, query, key, -weight)
 
 
-def shifted(pairs: Pairs, batch: TokenBatch, *, n_shifts: int = 2) -> Pairs:
-    """Mass on the same pairs after the labels are shifted circularly within the story; wrapped pairs are dropped.
+def shifted(pairs: Pairs, batch: TokenBatch) -> Pairs:
+    """The same measure after the labels are shifted circularly within the story; wrapped pairs are dropped.
 
-    Shifts are drawn per story from its cluster key, at least 3 tokens either way, and averaged over. Stories of fewer
-    than 8 tokens have none.
+    Two shifts are drawn per story from its cluster key, at least 3 tokens either way, and averaged over. Stories of
+    fewer than 8 tokens have none.
     """
     n_pos = batch.length - 1  # position 0 is no part of the text
     parts = []
-    for index in range(n_shifts):
+    for index in range(N_SHIFTS):
         shift = np.zeros_like(n_pos)
         for at, (seed, n) in enumerate(zip(batch.cluster, n_pos, strict=True)):
             if n >= 8:
@@ -143,7 +242,7 @@ def shifted(pairs: Pairs, batch: TokenBatch, *, n_shifts: int = 2) -> Pairs:
         query = (pairs.query[chosen] - 1 + by) % size + 1
         key = (pairs.key[chosen] - 1 + by) % size + 1
         whole = key < query
-        parts.append((row[whole], query[whole], key[whole]))
-    row, query, key = (np.concatenate(column) for column in zip(*parts, strict=True))
-    n_pairs = np.bincount(row, minlength=len(batch.length))
-    return Pairs(row, row, query, key, 1.0 / np.maximum(n_pairs, 1)[row])
+        parts.append(averaged(row[whole], query[whole], key[whole]))
+    both = parts[0] + parts[1]
+    n_parts = sum((np.bincount(part.row, minlength=len(n_pos)) > 0).astype(int) for part in parts)
+    return Pairs(both.cluster, both.row, both.query, both.key, both.weight / np.maximum(n_parts, 1)[both.row])

@@ -1,9 +1,9 @@
 """From the rows of all probes on one batch to the few array operations that read them off a pattern.
 
 Each measure is a signed sum of pair sets, minus a number that no pattern decides. The pairs of all measures are
-gathered at once from the pattern, summed per story and pair set, and combined:
+gathered at once from the pattern, or from its distance profile, summed per story and pair set, and combined:
 
-    measure[story, m, head] = sum_c combine[m, c] * sum_{pairs of c} weight * pattern[row, head, query, key] - number
+    measure[story, m, head] = sum_c combine[m, c] * sum_{pairs of c} weight * source[row, head, place] - number
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from torch import Tensor
 from tslens.probes.base import Calibration, Null, Probe
 from tslens.probes.batch import TokenBatch
 from tslens.probes.pairs import Pairs
+from tslens.probes.profile import read_profile, slot_of
 from tslens.types import Position
+
+_NOTHING = np.zeros(0, dtype=np.int64)
 
 Kind = Literal["value", "all", "mul", "null"]
 
@@ -38,62 +41,123 @@ class Measure:
 
 
 @dataclass(frozen=True)
+class Gather:
+    """Weighted sums of places of a source ``[row, head, place]``: pairs of a pattern, or slots of its profile.
+
+    Pairs are sorted by segment = cluster x pair set; ``sizes`` says how many each segment has. Equal pairs of one
+    segment are one.
+    """
+
+    row: Int[Tensor, " pair"]
+    place: Int[Tensor, " pair"]
+    weight: Float[Tensor, " pair"]
+    sizes: Int[Tensor, " segment"]
+
+    @classmethod
+    def of(cls, sets: Sequence[tuple[Pairs, np.ndarray]], n_clusters: int) -> Gather:
+        """Pair sets with the place of each pair in the source."""
+        n_sets = len(sets)
+        segment = np.concatenate([s.cluster * n_sets + i for i, (s, _) in enumerate(sets)] or [_NOTHING])
+        row, place = (
+            np.concatenate(parts or [_NOTHING]) for parts in ([s.row for s, _ in sets], [p for _, p in sets])
+        )
+        weight = np.concatenate([s.weight for s, _ in sets] or [np.zeros(0)])
+        bounds = int(row.max(initial=0)) + 1, int(place.max(initial=0)) + 1
+        code, at = np.unique((segment * bounds[0] + row) * bounds[1] + place, return_inverse=True)
+        return cls(
+            row=torch.from_numpy(code // bounds[1] % bounds[0]),
+            place=torch.from_numpy(code % bounds[1]),
+            weight=torch.from_numpy(np.bincount(at, weights=weight, minlength=len(code))).float(),
+            sizes=torch.from_numpy(
+                np.bincount(code // bounds[1] // bounds[0], minlength=n_clusters * n_sets)
+            ),
+        )
+
+    def sums(self, source: Float[Tensor, "row head place"]) -> Float[Tensor, "segment head"]:
+        """The weighted sum of each segment."""
+        return self._summing @ source[self.row, :, self.place]
+
+    def select(self, sets: Bool[np.ndarray, " pair_set"]) -> Gather:
+        """Some of the pair sets."""
+        chosen = torch.from_numpy(sets).repeat(len(self.sizes) // max(len(sets), 1))
+        pairs = torch.repeat_interleave(chosen, self.sizes)
+        return Gather(self.row[pairs], self.place[pairs], self.weight[pairs], self.sizes[chosen])
+
+    @cached_property
+    def _summing(self) -> Tensor:
+        """Sparse [segment pair]: the weighted sum over each segment's pairs as one product."""
+        starts = torch.cat([self.sizes.new_zeros(1), self.sizes.cumsum(0)])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # PyTorch calls the sparse layout beta
+            size = (len(self.sizes), len(self.weight))
+            return torch.sparse_csr_tensor(starts, torch.arange(len(self.weight)), self.weight, size)
+
+
+@dataclass(frozen=True)
 class Plan:
     """What to read off the patterns of one batch.
 
-    ``tokens``: model input. ``cluster``: 64-bit keys. ``row``, ``query``, ``key``, ``weight``: all pairs, sorted by
-    ``segment`` = cluster x pair set. ``combine``: pair sets to measures. ``number``: subtracted, for full layers and
-    layers with a window. ``factor``: of each measure, 1 but for "mul": queries of the story over its positions.
-    ``present``: whether the story has a query. ``measures``: names of the columns.
+    ``tokens``: model input. ``length``: real positions of each row. ``cluster``: 64-bit keys. ``pairs``, ``slots``:
+    what is gathered from a pattern and from its distance profile. ``combine``: pair sets of both, in this order, to
+    measures. ``number``: subtracted, for full layers and layers with a window. ``factor``: of each measure, 1 but for
+    "mul": queries of the story over its positions. ``present``: whether the story has a query. ``measures``: names of
+    the columns.
     """
 
     tokens: Int[Tensor, "row pos"]
+    length: Int[Tensor, " row"]
     cluster: tuple[int, ...]
-    row: Int[Tensor, " pair"]
-    query: Int[Tensor, " pair"]
-    key: Int[Tensor, " pair"]
-    weight: Float[Tensor, " pair"]
-    segment_sizes: Int[Tensor, " segment"]
+    pairs: Gather
+    slots: Gather
     combine: Float[Tensor, "measure pair_set"]
     number: tuple[Float[Tensor, "cluster measure"], Float[Tensor, "cluster measure"]]
     factor: Float[Tensor, "cluster measure"]
     present: Bool[Tensor, "cluster measure"]
     measures: tuple[Measure, ...]
 
+    @property
+    def needs_profile(self) -> bool:
+        """Whether any measure reads the distance profile."""
+        return len(self.slots.sizes) > 0
+
     def read(
         self, pattern: Float[Tensor, "row head query_pos key_pos"], *, local: bool
     ) -> Float[Tensor, "cluster measure head"]:
         """All measures of one layer's pattern, which is not modified."""
-        sums = self._summing @ pattern[self.row, :, self.query, self.key]
-        by_set = sums.view(len(self.cluster), self.combine.shape[1], -1)
-        measured = self.combine @ by_set * self.factor[:, :, None]
-        return measured - self.number[int(local)][:, :, None]
+        profile = read_profile(pattern, self.length) if self.needs_profile else None
+        return self.read_with(pattern, profile, local=local)
 
-    @cached_property
-    def _summing(self) -> Tensor:
-        """Sparse [segment pair]: the weighted sum over each segment's pairs as one product."""
-        starts = torch.cat([self.segment_sizes.new_zeros(1), self.segment_sizes.cumsum(0)])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # PyTorch calls the sparse layout beta
-            size = (len(self.segment_sizes), len(self.weight))
-            return torch.sparse_csr_tensor(starts, torch.arange(len(self.weight)), self.weight, size)
+    def read_with(
+        self,
+        pattern: Float[Tensor, "row head query_pos key_pos"],
+        profile: Float[Tensor, "row head slot"] | None,
+        *,
+        local: bool,
+    ) -> Float[Tensor, "cluster measure head"]:
+        """The same where the profile is at hand; it is not looked at where no measure needs it."""
+        n_heads = pattern.shape[1]
+        sums = [self.pairs.sums(pattern.flatten(2)).view(len(self.cluster), -1, n_heads)]
+        if profile is not None and self.needs_profile:
+            sums.append(self.slots.sums(profile).view(len(self.cluster), -1, n_heads))
+        measured = self.combine @ torch.cat(sums, 1) * self.factor[:, :, None]
+        return measured - self.number[int(local)][:, :, None]
 
     def values_only(self) -> Plan:
         """The plan of the values alone, for random twins."""
-        kept = [i for i, measure in enumerate(self.measures) if measure.kind == "value"]
-        sets = self.combine[kept].any(0)
-        n_sets = len(sets)
-        in_set = sets.repeat(len(self.cluster))
-        pairs = torch.repeat_interleave(in_set, self.segment_sizes)
+        return self.select([measure.kind == "value" for measure in self.measures])
+
+    def select(self, chosen: Sequence[bool]) -> Plan:
+        """The plan of some of the measures."""
+        kept = [i for i, yes in enumerate(chosen) if yes]
+        n_pattern_sets = len(self.pairs.sizes) // len(self.cluster)
+        used = self.combine[kept].any(0).numpy()
         return Plan(
             self.tokens,
+            self.length,
             self.cluster,
-            self.row[pairs],
-            self.query[pairs],
-            self.key[pairs],
-            self.weight[pairs],
-            self.segment_sizes.view(-1, n_sets)[:, sets].flatten(),
-            self.combine[kept][:, sets],
+            self.pairs.select(used[:n_pattern_sets]),
+            self.slots.select(used[n_pattern_sets:]),
+            self.combine[kept][:, torch.from_numpy(used)],
             (self.number[0][:, kept], self.number[1][:, kept]),
             self.factor[:, kept],
             self.present[:, kept],
@@ -101,80 +165,95 @@ class Plan:
         )
 
 
+@dataclass(frozen=True)
+class _Part:
+    """One pair set of a measure and its sign."""
+
+    pair_set: int
+    sign: float
+
+
 class _Builder:
-    """Collects pair sets and measures."""
+    """Collects pair sets, of the pattern and of its profile, and measures made of them."""
 
     def __init__(self, n_clusters: int) -> None:
         self.n_clusters = n_clusters
         self.sets: list[Pairs] = []
-        self.measures: list[tuple[Measure, dict[int, float], tuple[np.ndarray, np.ndarray] | None]] = []
+        self.from_profile: list[bool] = []
+        self.measures: list[tuple[Measure, list[_Part], tuple[np.ndarray, np.ndarray] | None]] = []
 
-    def add_set(self, pairs: Pairs) -> int:
+    def add_set(self, pairs: Pairs, *, from_profile: bool = False) -> int:
         """Number of a new pair set."""
         self.sets.append(pairs)
+        self.from_profile.append(from_profile)
         return len(self.sets) - 1
 
     def add_null(self, name: Measure, value: int, null: Null) -> None:
         """The measure value minus null."""
+        mine = _Part(value, 1.0)
         if null.difference is not None:
-            self.measures.append((name, {self.add_set(null.difference): 1.0}, None))
+            self.measures.append((name, [_Part(self.add_set(null.difference), 1.0)], None))
+        elif null.profile is not None:
+            theirs = _Part(self.add_set(null.profile, from_profile=True), -1.0)
+            self.measures.append((name, [mine, theirs], None))
         elif null.pairs is not None:
-            self.measures.append((name, {value: 1.0, self.add_set(null.pairs): -1.0}, None))
+            self.measures.append((name, [mine, _Part(self.add_set(null.pairs), -1.0)], None))
         else:
-            self.measures.append((name, {value: 1.0}, null.number))
+            self.measures.append((name, [mine], null.number))
 
     def present(self) -> np.ndarray:
         """[cluster measure]: every pair set of the measure has a pair in the story; "mul" counts none as 0."""
         has = np.stack([np.bincount(s.cluster, minlength=self.n_clusters) > 0 for s in self.sets], axis=1)
-        return np.stack([has[:, list(p)].all(1) | (m.kind == "mul") for m, p, _ in self.measures], axis=1)
+        columns = [
+            has[:, [part.pair_set for part in parts]].all(1) | (measure.kind == "mul")
+            for measure, parts, _ in self.measures
+        ]
+        return np.stack(columns, axis=1)
 
 
 def make_plan(batch: TokenBatch, probes: Sequence[Probe], calibration: Calibration) -> Plan:
     """Rows of the probes on a batch, compiled. Fewer clusters than rows where a probe compares rows."""
-    clusters = tuple(dict.fromkeys(batch.cluster))
-    build = _Builder(len(clusters))
+    build = _Builder(len(batch.cluster))
     for probe in probes:
         for row in probe.rows(batch, calibration):
             value = build.add_set(row.value)
-            build.measures.append((Measure(probe.name, row.position, "value"), {value: 1.0}, None))
+            build.measures.append((Measure(probe.name, row.position, "value"), [_Part(value, 1.0)], None))
             if row.value_all is not None:
                 name = Measure(probe.name, row.position, "all")
-                build.measures.append((name, {build.add_set(row.value_all): 1.0}, None))
+                build.measures.append((name, [_Part(build.add_set(row.value_all), 1.0)], None))
             if row.has_mul:
-                build.measures.append((Measure(probe.name, row.position, "mul"), {value: 1.0}, None))
+                build.measures.append((Measure(probe.name, row.position, "mul"), [_Part(value, 1.0)], None))
             for null_name, null in row.nulls.items():
                 build.add_null(Measure(probe.name, row.position, "null", null_name), value, null)
-    return _compile(batch, clusters, build)
+    return _compile(batch, batch.cluster, build)
 
 
 def _compile(batch: TokenBatch, clusters: tuple[int, ...], build: _Builder) -> Plan:
-    n_sets, n_measures = len(build.sets), len(build.measures)
-    segment = np.concatenate([s.cluster * n_sets + i for i, s in enumerate(build.sets)])
-    order = np.argsort(segment, kind="stable")
-    joined = [
-        np.concatenate([getattr(s, name) for s in build.sets])[order]
-        for name in ("row", "query", "key", "weight")
+    n_sets, n_measures, n_pos = len(build.sets), len(build.measures), batch.tokens.shape[1]
+    order = np.argsort(build.from_profile, kind="stable")  # sets of the pattern first
+    new_number = np.argsort(order)
+    in_pattern = [
+        (s, s.query * n_pos + s.key) for s, p in zip(build.sets, build.from_profile, strict=True) if not p
+    ]
+    in_profile = [
+        (s, slot_of(s.query, s.distance)) for s, p in zip(build.sets, build.from_profile, strict=True) if p
     ]
     combine = np.zeros((n_measures, n_sets), dtype=np.float32)
     number = np.zeros((2, len(clusters), n_measures), dtype=np.float32)
-    for column, (_, parts, numbers) in enumerate(build.measures):
-        for pair_set, sign in parts.items():
-            combine[column, pair_set] = sign
+    factor = np.ones((len(clusters), n_measures), dtype=np.float32)
+    for column, (measure, parts, numbers) in enumerate(build.measures):
+        for part in parts:
+            combine[column, new_number[part.pair_set]] = part.sign
         if numbers is not None:
             number[0, :, column], number[1, :, column] = numbers
-    factor = np.ones((len(clusters), n_measures), dtype=np.float32)
-    for column, (measure, parts, _) in enumerate(build.measures):
         if measure.kind == "mul":
-            factor[:, column] = _queries_over_positions(build.sets[next(iter(parts))], batch, len(clusters))
-    row, query, key = (torch.from_numpy(array) for array in joined[:3])
+            factor[:, column] = _queries_over_positions(build.sets[parts[0].pair_set], batch, len(clusters))
     return Plan(
         tokens=torch.from_numpy(batch.tokens),
+        length=torch.from_numpy(batch.length),
         cluster=clusters,
-        row=row,
-        query=query,
-        key=key,
-        weight=torch.from_numpy(joined[3]).float(),
-        segment_sizes=torch.from_numpy(np.bincount(segment, minlength=len(clusters) * n_sets)),
+        pairs=Gather.of(in_pattern, len(clusters)),
+        slots=Gather.of(in_profile, len(clusters)),
         combine=torch.from_numpy(combine),
         number=(torch.from_numpy(number[0]), torch.from_numpy(number[1])),
         factor=torch.from_numpy(factor),
@@ -185,5 +264,9 @@ def _compile(batch: TokenBatch, clusters: tuple[int, ...], build: _Builder) -> P
 
 def _queries_over_positions(pairs: Pairs, batch: TokenBatch, n_clusters: int) -> np.ndarray:
     """Turns the mean over a story's queries into the share of all its attention, one unit a position."""
-    asked = np.unique(np.stack([pairs.cluster, pairs.row, pairs.query]), axis=1)
-    return np.bincount(asked[0], weights=1.0 / batch.length[asked[1]], minlength=n_clusters)
+    size = batch.tokens.shape[1]
+    asked = np.unique((pairs.cluster * len(batch.length) + pairs.row) * size + pairs.query)
+    row = asked // size % len(batch.length)
+    return np.bincount(
+        asked // size // len(batch.length), weights=1.0 / batch.length[row], minlength=n_clusters
+    )

@@ -5,9 +5,13 @@ Source: Eldan and Li 2023, section 5.1, name such a head; Voita et al. 2019 defi
 
 from __future__ import annotations
 
+import numpy as np
+from jaxtyping import Bool
+
 from tslens.probes.base import Calibration, Probe, Row, uniform_null
 from tslens.probes.batch import TokenBatch
 from tslens.probes.pairs import averaged
+from tslens.probes.relation import next_token
 
 
 class PreviousWord(Probe):
@@ -30,6 +34,10 @@ class PreviousWord(Probe):
         ).nonzero()
         value = averaged(row, query, key)
         return [Row("word", value, {"uniform": uniform_null(value, batch, calibration)})]
+
+    def serves(self, batch: TokenBatch) -> Bool[np.ndarray, "row pos"]:
+        """Where the next token begins a word."""
+        return batch.is_query & next_token(batch.word_first)
 
 
 PROBE = PreviousWord()

@@ -5,7 +5,8 @@
 3. For each layer the pattern is computed, read off, and dropped. The unembedding never runs.
 4. What was read goes into weighted sums for the bootstrap (``stats``): memory does not grow with the stories.
 
-``verdict`` turns the sums into intervals, nulls and statuses.
+``verdict`` turns the sums into intervals, nulls and statuses; ``explain`` then asks of the candidates what explains
+them and whether the model uses them, on the first stories, which are kept.
 """
 
 from __future__ import annotations
@@ -20,22 +21,26 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tslens.corpus.labelled import read_labels
 from tslens.corpus.stories import normalise
 from tslens.errors import ModelError, ProbeInputError
 from tslens.model.attention import Scratch
 from tslens.model.story_model import StoryModel
 from tslens.probes.base import Calibration, Probe, choose_probes
 from tslens.probes.batch import TokenBatch, story_batches
+from tslens.probes.explain import explain
+from tslens.probes.labels import needs_of, parser_is_missing, with_labels
 from tslens.probes.plan import Measure, Plan, make_plan
+from tslens.probes.profile import DistanceProfile, read_profile
+from tslens.probes.strata import Texts
 from tslens.probes.twins import random_twins
 from tslens.probes.verdict import HeadsReport, judge
-from tslens.stats import BootstrapSums, poisson_weights
-from tslens.types import HeadId, Story
+from tslens.stats import BootstrapSums, poisson_weights, second_half
+from tslens.types import Story
 
 BATCH_TOKENS = 1536  # small, so that the patterns of a batch stay near a CPU's cache
 CALIBRATION_STORIES = 500
-PROFILE_STORIES = 100
-PROFILE_DISTANCES = 64
+EXPLAINED_STORIES = 200
 
 
 @dataclass
@@ -56,29 +61,36 @@ def score_heads(
     seed: int,
     probes: Sequence[str | Probe] | None = None,
     exclude: Collection[int] | None = None,
+    n_explain: int = EXPLAINED_STORIES,
     progress: Callable[[int], None] = lambda n_stories: None,
+    explaining: Callable[[int], None] = lambda n_stories: None,
 ) -> HeadsReport:
     """Score every attention head by every probe on stories, with intervals, nulls and statuses.
 
     ``stories``: read once; those whose digest is in ``exclude`` are left out and counted: by default the stories
-    that the model was trained on, where its run is known.
-    ``probes``: names or objects, all of the package if None. ``seed``: of resampling, twins and random tokens.
-    ``progress`` is called with the number of stories done.
-    Raises ProbeInputError if no story is left, or if one is too short.
+    that the model was trained on, where its run is known. Labels are their own, else the annotator's.
+    ``probes``: names or objects, all of the package if None; without a parser, and without labels, those that need
+    labels are left out and named in the report. ``seed``: of resampling, twins and random tokens.
+    ``n_explain``: the first stories, on which basis and cause of each candidate are measured; 0 for none: then no row
+    is a role. ``progress`` and ``explaining`` are called with the number of stories done, of the scan and of causes.
+    Raises ProbeInputError if no story is left, or if one is too short; DataError if a probe that was asked for needs
+    labels that cannot be had.
     """
     if model.tokenizer is None:
         raise ModelError(
             "This model has no tokenizer, so it cannot read stories.", "Give one with a tokenizer.json."
         )
-    chosen = choose_probes(probes)
-    twins = list(random_twins(model, seed=seed).values())
     if any(model.list_hooks()):
         raise ModelError(
             "The model has hooks, which a scan does not run.", "Remove them with model.reset_hooks()."
         )
-    source = _Source(stories, model.train_digests if exclude is None else exclude)
-    n_ctx, tokenizer = model.cfg.n_ctx, model.tokenizer
-    batches = story_batches(source, tokenizer, n_ctx=n_ctx, batch_tokens=BATCH_TOKENS)
+    source = Source(stories, model.train_digests if exclude is None else exclude)
+    chosen, left_out = _probes_that_can_read(choose_probes(probes), source, asked=probes is not None)
+    twins = list(random_twins(model, seed=seed).values())
+    scan = _Scan(model, twins, seed)
+    streams = []
+    on_stories = [probe for probe in chosen if own_sequences(probe, model, seed) is None]
+    batches = _batches(model, source, on_stories or chosen)
     first, n_first = [], 0
     while n_first < CALIBRATION_STORIES and (batch := next(batches, None)) is not None:
         first.append(batch)
@@ -88,45 +100,100 @@ def score_heads(
             f"There is no story to read ({source.n_excluded} were training stories of this model).",
             "Give other stories with --stories.",
         )
-    own = [
-        probe.own_batches(
-            d_vocab=model.cfg.d_vocab,
-            start_id=tokenizer.start_id,
-            n_ctx=n_ctx,
-            seed=seed,
-            batch_tokens=BATCH_TOKENS,
-        )
-        for probe in chosen
-    ]
-    on_stories = [probe for probe, sequences in zip(chosen, own, strict=True) if sequences is None]
-    calibration = calibrate(first, on_stories, model.cfg.d_vocab, window=window_of(model))
-    profile = DistanceProfile(model)
-    streams = []
+    scan.calibration = calibrate(first, on_stories, model.cfg.d_vocab, window=window_of(model))
+    kept = _Kept(chain(first, batches), n_explain)
     if on_stories:
-        streams.append(
-            _run(model, twins, chain(first, batches), on_stories, calibration, seed, progress, profile)
-        )
-    for probe, sequences in zip(chosen, own, strict=True):
+        streams.append(scan.run(kept, on_stories, progress, scan.profile))
+    for probe in chosen:
+        sequences = own_sequences(probe, model, seed)
         if sequences is not None:
-            streams.append(_run(model, twins, sequences, [probe], calibration, seed, lambda n: None, None))
-    return judge(model, chosen, streams, source.n_read, source.n_excluded, seed, profile.mean())
+            streams.append(scan.run(sequences, [probe], lambda n: None, None))
+    report = judge(
+        model, chosen, streams, source.n_read, source.n_excluded, seed, scan.profile.mean(), left_out
+    )
+    if not n_explain:
+        return report
+    stories_read = Texts(kept.batches, on_stories, scan.calibration, has_ends=True)
+    own = {
+        probe.name: Texts(list(sequences), [probe], scan.calibration, has_ends=False)
+        for probe in chosen
+        if (sequences := own_sequences(probe, model, seed)) is not None
+    }
+    return explain(report, model, stories_read, own, seed=seed, progress=explaining)
 
 
-class _Source:
-    """Stories with the excluded ones left out, counted."""
+class _Kept:
+    """Batches that pass by, the first ``n_stories`` stories of them kept."""
+
+    def __init__(self, batches: Iterable[TokenBatch], n_stories: int) -> None:
+        self.batches: list[TokenBatch] = []
+        self._source, self._n_left = batches, n_stories
+
+    def __iter__(self) -> Iterator[TokenBatch]:
+        for batch in self._source:
+            if self._n_left > 0:
+                self.batches.append(batch)
+                self._n_left -= len(batch.length)
+            yield batch
+
+
+class Source:
+    """Stories with the excluded ones left out, counted; ``first`` looks at one without taking it."""
 
     def __init__(self, stories: Iterable[Story | str], exclude: Collection[int]) -> None:
-        self.stories, self.exclude = stories, exclude
+        self.exclude = exclude
         self.n_read = self.n_excluded = 0
+        self._kept = self._read(stories)
 
-    def __iter__(self) -> Iterator[Story]:
-        for item in self.stories:
+    def first(self) -> Story | None:
+        """The story that comes next, None at the end."""
+        story = next(self._kept, None)
+        if story is not None:
+            self._kept = chain([story], self._kept)
+        return story
+
+    def _read(self, stories: Iterable[Story | str]) -> Iterator[Story]:
+        for item in stories:
             story = Story(normalise(item)) if isinstance(item, str) else item
             if story.digest in self.exclude:
                 self.n_excluded += 1
             else:
                 self.n_read += 1
                 yield story
+
+    def __iter__(self) -> Iterator[Story]:
+        return iter(self._kept)
+
+
+def _probes_that_can_read(
+    probes: list[Probe], source: Source, *, asked: bool
+) -> tuple[list[Probe], tuple[str, ...]]:
+    """The probes whose labels can be had, and the names of the others; where probes were asked for, all of them."""
+    first = source.first()
+    if asked or first is None or read_labels(first) is not None or not parser_is_missing():
+        return probes, ()
+    kept = [probe for probe in probes if not probe.labels.scheme]
+    return kept, tuple(probe.name for probe in probes if probe.labels.scheme)
+
+
+def _batches(model: StoryModel, source: Iterable[Story], probes: Sequence[Probe]) -> Iterator[TokenBatch]:
+    needs = needs_of(probes)
+    tokenizer = model.tokenizer
+    assert tokenizer is not None
+    stories = with_labels(source) if needs.scheme else source
+    return story_batches(stories, tokenizer, n_ctx=model.cfg.n_ctx, batch_tokens=BATCH_TOKENS, labels=needs)
+
+
+def own_sequences(probe: Probe, model: StoryModel, seed: int) -> Iterator[TokenBatch] | None:
+    """Sequences of a probe's own making, None if it reads stories."""
+    assert model.tokenizer is not None
+    return probe.own_batches(
+        d_vocab=model.cfg.d_vocab,
+        start_id=model.tokenizer.start_id,
+        n_ctx=model.cfg.n_ctx,
+        seed=seed,
+        batch_tokens=BATCH_TOKENS,
+    )
 
 
 def window_of(model: StoryModel) -> int | None:
@@ -144,52 +211,54 @@ def calibrate(
     for batch in batches:
         counts += np.bincount(batch.tokens[batch.is_query], minlength=d_vocab)
         for probe in probes:
-            for position, pairs in probe.calibrate(batch).items():
-                distances.setdefault((probe.name, position), Counter()).update(pairs.distance.tolist())
-    offsets = {key: [d for d, _ in c.most_common()] for key, c in distances.items()}
+            for position, found in probe.calibrate(batch).items():
+                distances.setdefault((probe.name, position), Counter()).update(found.tolist())
+    offsets = {key: sorted(c, key=lambda d: (-c[d], d)) for key, c in distances.items()}
     return Calibration(counts, offsets, window)
 
 
-def _run(
-    model: StoryModel,
-    twins: Sequence[StoryModel],
-    batches: Iterable[TokenBatch],
-    probes: Sequence[Probe],
-    calibration: Calibration,
-    seed: int,
-    progress: Callable[[int], None],
-    profile: DistanceProfile | None,
-) -> Stream:
-    """All probes of one kind over all batches."""
-    stream, n_done, scratch = None, 0, Scratch()
-    for batch in batches:
-        plan = make_plan(batch, probes, calibration)
-        if stream is None:
-            stream = _empty_stream(plan, model, len(twins))
-        weights = torch.from_numpy(poisson_weights(seed, plan.cluster))
-        half = torch.tensor([second_half(key) for key in plan.cluster])
-        watch = profile.watch(batch) if profile is not None else None
-        stream.model.add(read_all(model, plan, scratch, watch), plan.present, weights, half)
-        values = plan.values_only()
-        read = torch.cat([read_all(twin, values, scratch) for twin in twins], dim=-1)
-        stream.twins.add(read, values.present, weights, half)
-        n_done += len(plan.cluster)
-        stream.n_cut += batch.n_cut
-        progress(n_done)
-    assert stream is not None  # both kinds of batches are never empty
-    return stream
+class _Scan:
+    """A model and its twins, read by the same plans."""
 
+    def __init__(self, model: StoryModel, twins: Sequence[StoryModel], seed: int) -> None:
+        self.model, self.twins, self.seed = model, twins, seed
+        self.calibration = Calibration(np.zeros(model.cfg.d_vocab, dtype=np.int64))
+        self.profile = DistanceProfile(model)
 
-def second_half(cluster: int) -> bool:
-    """Which half of the stories one belongs to: the top bit of its key, mixed (Knuth 1973), as sides use low bits."""
-    return bool(cluster * 0x9E3779B97F4A7C15 >> 63 & 1)
+    def run(
+        self,
+        batches: Iterable[TokenBatch],
+        probes: Sequence[Probe],
+        progress: Callable[[int], None],
+        profile: DistanceProfile | None,
+    ) -> Stream:
+        """All probes of one kind over all batches."""
+        stream, n_done, scratch = None, 0, Scratch()
+        for batch in batches:
+            plan = make_plan(batch, probes, self.calibration)
+            if stream is None:
+                stream = self._empty_stream(plan)
+            weights = torch.from_numpy(poisson_weights(self.seed, plan.cluster))
+            half = torch.tensor([second_half(key) for key in plan.cluster])
+            watch = profile.watch(batch) if profile is not None else None
+            stream.model.add(read_all(self.model, plan, scratch, watch), plan.present, weights, half)
+            values = plan.values_only()
+            read = torch.cat([read_all(twin, values, scratch) for twin in self.twins], dim=-1)
+            stream.twins.add(read, values.present, weights, half)
+            n_done += len(plan.cluster)
+            stream.n_cut += batch.n_cut
+            progress(n_done)
+        assert stream is not None  # both kinds of batches are never empty
+        return stream
 
-
-def _empty_stream(plan: Plan, model: StoryModel, n_twins: int) -> Stream:
-    n_heads = model.cfg.n_layers * model.cfg.n_heads
-    n_values = sum(measure.kind == "value" for measure in plan.measures)
-    sums = BootstrapSums(len(plan.measures), n_heads), BootstrapSums(n_values, n_heads * n_twins)
-    return Stream(plan.measures, *sums)
+    def _empty_stream(self, plan: Plan) -> Stream:
+        n_heads = self.model.cfg.n_layers * self.model.cfg.n_heads
+        n_values = sum(measure.kind == "value" for measure in plan.measures)
+        sums = (
+            BootstrapSums(len(plan.measures), n_heads),
+            BootstrapSums(n_values, n_heads * len(self.twins)),
+        )
+        return Stream(plan.measures, *sums)
 
 
 def read_all(
@@ -198,46 +267,15 @@ def read_all(
     scratch: Scratch | None = None,
     watch: Callable[[int, Tensor], None] | None = None,
 ) -> Float[Tensor, "cluster measure layer_head"]:
-    """All measures of all heads, layer by layer; no two patterns exist at once."""
+    """All measures of all heads, layer by layer; no two patterns exist at once.
+
+    ``watch`` is given each layer's distance profile.
+    """
     read = []
     for layer, pattern in enumerate(model.attention_patterns(plan.tokens.to(model.device), scratch)):
         pattern = pattern.cpu()
-        read.append(plan.read(pattern, local=model.window(layer) is not None))
-        if watch is not None:
-            watch(layer, pattern)
+        profile = read_profile(pattern, plan.length) if watch or plan.needs_profile else None
+        read.append(plan.read_with(pattern, profile, local=model.window(layer) is not None))
+        if watch is not None and profile is not None:
+            watch(layer, profile)
     return torch.cat(read, dim=-1)
-
-
-class DistanceProfile:
-    """Mean attention at each distance, over all queries that have a key there, on the first stories."""
-
-    def __init__(self, model: StoryModel) -> None:
-        self.sum = np.zeros((model.cfg.n_layers, model.cfg.n_heads, PROFILE_DISTANCES))
-        self.n_queries = np.zeros(PROFILE_DISTANCES)
-        self.n_stories = 0
-
-    def watch(self, batch: TokenBatch) -> Callable[[int, Tensor], None] | None:
-        """A function that adds one layer's pattern of this batch; None once enough stories were seen."""
-        if self.n_stories >= PROFILE_STORIES:
-            return None
-        self.n_stories += len(batch.length)
-        is_query = torch.from_numpy(batch.is_query).float()
-        reach = min(PROFILE_DISTANCES, batch.tokens.shape[1])
-        for distance in range(reach):
-            self.n_queries[distance] += float(is_query[:, distance:].sum())
-
-        def add(layer: int, pattern: Tensor) -> None:
-            for distance in range(reach):
-                diagonal = pattern.diagonal(-distance, 2, 3)
-                mass = torch.einsum("shq,sq->h", diagonal, is_query[:, distance:])
-                self.sum[layer, :, distance] += mass.double().numpy()
-
-        return add
-
-    def mean(self) -> dict[HeadId, np.ndarray]:
-        """Per head, [distance] mean attention."""
-        mean = self.sum / np.maximum(self.n_queries, 1)
-        n_layers, n_heads, _ = mean.shape
-        return {
-            HeadId(layer, head): mean[layer, head] for layer in range(n_layers) for head in range(n_heads)
-        }

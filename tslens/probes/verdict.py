@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,7 +45,9 @@ class HeadsReport:
     ``n_excluded``: training stories that were left out. ``critical``: the c of the corrected intervals.
     ``n_cut``: stories longer than the context. ``counts_at_floors``: heads that would be candidates at ``half`` the
     floor, the ``floor``, and ``double``. ``distance_profiles``: [distance] mean attention per head.
-    ``probes``: description of each probe.
+    ``probes``: description of each probe. ``left_out``: probes that need labels, where none could be had.
+    ``n_explained``: stories on which basis and cause of the candidates were measured. ``agreement``: rank correlations
+    of the ways to take a head away.
     """
 
     scores: tuple[HeadScore, ...]
@@ -58,6 +60,9 @@ class HeadsReport:
     counts_at_floors: Mapping[str, int]
     probes: Mapping[str, str]
     distance_profiles: Mapping[HeadId, np.ndarray]
+    left_out: tuple[str, ...] = ()
+    n_explained: int = 0
+    agreement: Mapping[str, float] = field(default_factory=dict)
 
     def status_of(self, head: HeadId) -> Status:
         """A head's status is its best row's."""
@@ -121,6 +126,7 @@ def judge(
     n_excluded: int,
     seed: int,
     distance_profiles: Mapping[HeadId, np.ndarray],
+    left_out: tuple[str, ...] = (),
 ) -> HeadsReport:
     """Scores of every head, probe and position. Warns below 30 stories, where intervals are not to be trusted."""
     rows, means = [], []
@@ -164,6 +170,7 @@ def judge(
         },
         probes={probe.name: probe.description for probe in probes},
         distance_profiles=distance_profiles,
+        left_out=left_out,
     )
 
 

@@ -1,0 +1,207 @@
+"""A run that starts in the middle gives what the whole model gives with the same change made by a hook."""
+
+import copy
+
+import pytest
+import torch
+from torch.nn.functional import pad
+
+from tslens.causal.ablation import ablated
+from tslens.errors import ModelError
+from tslens.model.foreign import ForeignModel
+from tslens.model.spec import ModelSpec
+from tslens.model.transformer import TinyTransformer
+from tslens.types import HeadId
+
+BOUND = 1e-5
+FOREIGN = ["gpt2", "llama", "gpt_neo"]
+
+
+def random_foreign(kind, tokenizer):
+    """A random model of transformers; the Llama has two heads for each value, the GPT-Neo a window of 16."""
+    import transformers
+
+    torch.manual_seed(len(kind))
+    vocab = {"vocab_size": tokenizer.vocab_size}
+    if kind == "gpt2":
+        config = transformers.GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=64, **vocab)
+        model = transformers.GPT2LMHeadModel(config)
+    elif kind == "llama":
+        shape = {"hidden_size": 32, "intermediate_size": 50, "num_hidden_layers": 2, "num_attention_heads": 4}
+        config = transformers.LlamaConfig(num_key_value_heads=2, max_position_embeddings=64, **shape, **vocab)
+        model = transformers.LlamaForCausalLM(config)
+    else:
+        layers = {"num_layers": 2, "attention_types": [[["global", "local"], 1]], "window_size": 16}
+        config = transformers.GPTNeoConfig(
+            hidden_size=32, num_heads=4, max_position_embeddings=64, **layers, **vocab
+        )
+        model = transformers.GPTNeoForCausalLM(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(5 if parameter.ndim == 2 else 1).add_(0.05 * torch.randn(parameter.shape))
+    return ForeignModel(model, tokenizer, name=kind)
+
+
+def random_tiny(name, tokenizer):
+    """A random model of ours, with weights and biases far from zero."""
+    model = TinyTransformer(ModelSpec.from_name(name), tokenizer.vocab_size, seed=5, tokenizer=tokenizer)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if ".W_" in name:
+                parameter.mul_(6)
+            elif name.endswith(("b_O", "b_out", "b_in", "ln2.b")):
+                parameter.normal_(0, 0.3, generator=generator)
+    return model.eval()
+
+
+@pytest.fixture(scope="module", params=["l1_h64", "l3_h64", *FOREIGN])
+def model(request, tokenizer):
+    make = random_foreign if request.param in FOREIGN else random_tiny
+    return make(request.param, tokenizer)
+
+
+@pytest.fixture(scope="module")
+def tokens(tokenizer):
+    return torch.randint(0, tokenizer.vocab_size, (3, 40), generator=torch.Generator().manual_seed(1))
+
+
+def random_change(*shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(7))
+
+
+def other_pattern(pattern, seed=3):
+    """Another causal distribution for each query."""
+    noise = torch.randn(pattern.shape, generator=torch.Generator().manual_seed(seed))
+    return (noise.masked_fill(pattern == 0, float("-inf"))).softmax(-1)
+
+
+def bridge(model):
+    return getattr(model, "bridge", model)
+
+
+def test_the_first_run_is_the_model(model, tokens):
+    prefix = model.prefix(tokens)
+    with torch.no_grad():
+        assert torch.allclose(prefix.final, model.final_residual(tokens), atol=BOUND)
+    assert prefix.n_layers == model.cfg.n_layers
+    for layer, pattern in enumerate(model.attention_patterns(tokens)):
+        assert torch.allclose(prefix.pattern(layer), pattern, atol=BOUND)
+        assert torch.allclose(prefix.pattern(layer), pattern, atol=BOUND)  # also when it is asked again
+        z = torch.einsum("rhqk,rhke->rqhe", pattern, prefix.values(layer))
+        assert torch.allclose(prefix.z(layer), z, atol=BOUND)
+    assert not any(model.list_hooks())
+
+
+def test_without_a_head_it_is_the_ablated_model(model, tokens):
+    prefix = model.prefix(tokens)
+    for layer in range(prefix.n_layers):
+        change = -torch.einsum("rphe,hed->hrpd", prefix.z(layer), prefix.output(layer))
+        final = prefix.rerun(layer, change)
+        for head in range(model.cfg.n_heads):
+            with torch.no_grad(), ablated(model, [HeadId(layer, head)]):
+                expected = model.unembed(model.final_residual(tokens))
+            found = model.unembed(final[head])
+            assert torch.allclose(found, expected, atol=BOUND, rtol=BOUND)
+            assert (found - model.unembed(prefix.final)).abs().max() > 1e-3
+
+
+def test_a_changed_pattern_is_a_hooked_pattern(model, tokens, request):
+    """The bridge's GPT-Neo only shows its pattern, so there the hook is on what the pattern has mixed."""
+    prefix = model.prefix(tokens)
+    for layer in range(prefix.n_layers):
+        new = other_pattern(prefix.pattern(layer))
+        z = torch.einsum("rhqk,rhke->rqhe", new - prefix.pattern(layer), prefix.values(layer))
+        change = torch.einsum("rphe,hed->rpd", z, prefix.output(layer))[None]
+        name, replaced = f"blocks.{layer}.attn.hook_pattern", new
+        if "gpt_neo" in request.node.name:
+            name, replaced = f"blocks.{layer}.attn.hook_z", prefix.z(layer) + z
+        with torch.no_grad(), bridge(model).hooks(fwd_hooks=[(name, lambda old, hook, by=replaced: by)]):
+            expected = model.final_residual(tokens)
+        found = prefix.rerun(layer, change)[0]
+        assert torch.allclose(found, expected, atol=BOUND, rtol=BOUND)
+        assert (found - prefix.final).abs().max() > 1e-3
+
+
+def test_chosen_positions_are_those_of_the_full_result(model, tokens):
+    prefix = model.prefix(tokens)
+    generator = torch.Generator().manual_seed(0)
+    same, own = torch.rand(3, 40, generator=generator) < 0.2, torch.rand(4, 3, 40, generator=generator) < 0.2
+    same[1] = False  # a row of which nothing is wanted
+    for layer in range(prefix.n_layers):
+        change = random_change(4, 3, 40, model.cfg.d_model)
+        full = prefix.rerun(layer, change)
+        assert full.shape == change.shape
+        assert torch.allclose(prefix.rerun(layer, change, same), full[:, same], atol=BOUND)
+        assert torch.allclose(prefix.rerun(layer, change, own), full[own], atol=BOUND)
+        nothing = prefix.rerun(layer, change, torch.zeros_like(same))
+        assert nothing.shape == (4, 0, model.cfg.d_model)
+
+
+def test_variants_do_not_see_each_other(model, tokens):
+    prefix = model.prefix(tokens)
+    change = random_change(3, 3, 40, model.cfg.d_model)
+    change[1] = 0
+    together = prefix.rerun(0, change)
+    assert torch.allclose(together[1], prefix.final, atol=BOUND)
+    for variant in range(3):
+        alone = prefix.rerun(0, change[variant : variant + 1])[0]
+        assert torch.allclose(together[variant], alone, atol=BOUND)
+
+
+def test_padding_on_the_right_changes_nothing(model, tokens):
+    lengths = [40, 23, 9]
+    change = random_change(2, 3, 40, model.cfg.d_model)
+    padded = tokens.clone()
+    for row, length in enumerate(lengths):
+        padded[row, length:] = 0
+    final = model.prefix(padded).rerun(0, change)
+    for row, length in enumerate(lengths):
+        alone = model.prefix(tokens[row : row + 1, :length]).rerun(0, change[:, row : row + 1, :length])
+        assert torch.allclose(final[:, row, :length], alone[:, 0], atol=BOUND)
+
+
+def test_the_model_and_the_first_run_stay_as_they_are(model, tokens):
+    prefix = model.prefix(tokens)
+    before = copy.deepcopy([prefix.final, prefix.pattern(0), prefix.values(0), prefix.z(0), prefix.output(0)])
+    prefix.rerun(0, random_change(2, 3, 40, model.cfg.d_model))
+    after = [prefix.final, prefix.pattern(0), prefix.values(0), prefix.z(0), prefix.output(0)]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert not any(tensor.requires_grad for tensor in after)
+    with torch.no_grad():
+        assert torch.allclose(model.final_residual(tokens), prefix.final, atol=BOUND)
+    assert not any(model.list_hooks())
+
+
+def test_a_model_with_hooks_is_refused(model, tokens):
+    prefix = model.prefix(tokens)
+    with ablated(model, [HeadId(0, 0)]):
+        with pytest.raises(ModelError, match="hooks"):
+            model.prefix(tokens)
+        with pytest.raises(ModelError, match="hooks"):
+            prefix.rerun(0, random_change(1, 3, 40, model.cfg.d_model))
+    prefix.rerun(0, random_change(1, 3, 40, model.cfg.d_model))
+
+
+@pytest.mark.parametrize("name", ["l2_h64", "l3_h64"])
+def test_a_windowed_layer_beyond_its_window(tokenizer, name):
+    """Layer 1 looks back 256 positions: at 300, a rerun from layer 0 and one from layer 1 must know it."""
+    model = random_tiny(name, tokenizer)
+    tokens = torch.randint(0, tokenizer.vocab_size, (1, 300), generator=torch.Generator().manual_seed(4))
+    prefix = model.prefix(tokens)
+    assert not prefix.pattern(1)[:, :, 280, :25].any()
+    assert (prefix.pattern(1)[:, :, 280, 25:281] > 0).any(-1).all()
+    at = torch.zeros(1, 300, dtype=torch.bool)
+    at[0, [3, 255, 256, 290]] = True
+    for layer in (0, 1):
+        change = random_change(1, 1, 300, 64)
+        name = f"blocks.{layer}.hook_attn_out"
+        with torch.no_grad(), model.hooks(fwd_hooks=[(name, lambda out, hook, by=change[0]: out + by)]):
+            expected = model.final_residual(tokens)
+        assert torch.allclose(prefix.rerun(layer, change)[0], expected, atol=BOUND, rtol=BOUND)
+        assert torch.allclose(prefix.rerun(layer, change, at)[0], expected[at], atol=BOUND, rtol=BOUND)
+
+
+def test_more_tokens_than_the_context_are_refused(model, tokens):
+    with pytest.raises(ModelError, match="Cut the text"):
+        model.prefix(pad(tokens, (0, model.cfg.n_ctx)))

@@ -1,0 +1,245 @@
+"""Rows of tokens run once, and run again from the middle of the model with something changed.
+
+What lies before a change need not be computed again. The first run keeps of every layer what its heads read and
+mix, and the residual stream after its attention. A rerun adds a change to what the attention of one layer writes
+and goes on from there. Where the result is wanted at some positions only, the last layer computes queries, output
+projection, MLP and norm for these alone; the layers between run in full, as later positions look back at all of them.
+
+Several changes run at once, as variants: rows of one batch. The caller limits how many.
+
+Axes: variant, row, pos (query_pos, key_pos), head, d_head, d_model.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tslens.errors import ModelError
+
+if TYPE_CHECKING:
+    from tslens.model.attention import Attention, Pattern
+    from tslens.model.foreign import ForeignModel
+    from tslens.model.transformer import Block, TinyTransformer
+
+Mixed = Float[Tensor, "row pos head d_head"]
+
+
+class Prefix(Protocol):
+    """A run of a model on rows of tokens, and its reruns. Nothing of it is differentiated; its tensors are for reading.
+
+    ``tokens``: the rows, padded on the right with any token. ``n_layers``: of the model. ``final``: residual stream
+    after the last normalisation, which the unembedding reads.
+    """
+
+    tokens: Int[Tensor, "row pos"]
+    n_layers: int
+    final: Float[Tensor, "row pos d_model"]
+
+    def pattern(self, layer: int) -> Pattern:
+        """What each query of a layer attends to: [row head query_pos key_pos]."""
+
+    def values(self, layer: int) -> Float[Tensor, "row head key_pos d_head"]:
+        """What the heads of a layer mix; heads that share values each have a copy."""
+
+    def z(self, layer: int) -> Mixed:
+        """What the heads of a layer have mixed: pattern times values."""
+
+    def output(self, layer: int) -> Float[Tensor, "head d_head d_model"]:
+        """W_O: what a head writes to the residual stream for what it has mixed."""
+
+    def rerun(
+        self,
+        layer: int,
+        change: Float[Tensor, "variant row pos d_model"],
+        at: Bool[Tensor, "..."] | None = None,
+    ) -> Float[Tensor, "... d_model"]:
+        """``final`` of each variant, where ``change`` is added to what the attention of a layer writes.
+
+        ``at``: positions whose result is wanted. None: all, [variant row pos d_model]. [row pos], the same for every
+        variant: [variant position d_model]. [variant row pos], its own for each: [position d_model]. Positions are in
+        row-major order of ``at``.
+        """
+
+
+class TinyPrefix:
+    """A run of a :class:`TinyTransformer`. Satisfies ``Prefix``; five tensors of [row pos d_model] a layer are kept.
+
+    Patterns are made when they are asked for, and the last one is kept. The model may not change in between.
+    Raises ModelError if the model has hooks, which are not run here.
+    """
+
+    @torch.no_grad()
+    def __init__(self, model: TinyTransformer, tokens: Int[Tensor, "row pos"]) -> None:
+        _refuse_hooks(model)
+        self.tokens, self.n_layers = tokens, len(model.blocks)
+        self._model = model
+        self._projected: list[list[Tensor]] = []  # queries, keys, values of each layer
+        self._z: list[Tensor] = []
+        self._mid: list[Tensor] = []  # residual stream after the attention of each layer
+        self._pattern: tuple[int, Tensor] | None = None
+        resid = model.embed_tokens(tokens)
+        for block in model.blocks:
+            projected = block.attn.project(block.ln1(resid))
+            z = block.attn.fused(*projected, None)
+            self._projected.append(projected)
+            self._z.append(z)
+            self._mid.append(resid + block.attn.write(z))
+            resid = _after_mlp(block, self._mid[-1])
+        self.final = model.ln_final(resid)
+
+    @torch.no_grad()
+    def pattern(self, layer: int) -> Pattern:
+        """What each query of a layer attends to."""
+        if self._pattern is None or self._pattern[0] != layer:
+            q, k, _ = self._projected[layer]
+            scores = self._model.blocks[layer].attn.scores(q, k)
+            self._pattern = layer, torch.softmax(scores, -1, out=scores)
+        return self._pattern[1]
+
+    def values(self, layer: int) -> Float[Tensor, "row head key_pos d_head"]:
+        """What the heads of a layer mix."""
+        return rearrange(self._projected[layer][2], "r k h e -> r h k e")
+
+    def z(self, layer: int) -> Mixed:
+        """What the heads of a layer have mixed."""
+        return self._z[layer]
+
+    def output(self, layer: int) -> Float[Tensor, "head d_head d_model"]:
+        """W_O of a layer."""
+        output: Tensor = self._model.blocks[layer].attn.W_O.detach()
+        return output
+
+    @torch.no_grad()
+    def rerun(
+        self,
+        layer: int,
+        change: Float[Tensor, "variant row pos d_model"],
+        at: Bool[Tensor, "..."] | None = None,
+    ) -> Float[Tensor, "... d_model"]:
+        """``final`` of each variant, where ``change`` is added to what the attention of a layer writes."""
+        _refuse_hooks(self._model)
+        n_variants, n_rows = change.shape[:2]
+        chosen = None if at is None else at.expand(change.shape[:3])
+        clean, last = self._mid[layer].expand(change.shape), self.n_layers - 1
+        if layer == last and chosen is not None:
+            mid = (clean[chosen] + change[chosen])[None]
+        else:
+            mid = rearrange(clean + change, "v r p d -> (v r) p d")
+        for before, block in pairwise(self._model.blocks[layer:]):
+            resid = _after_mlp(before, mid)
+            x = block.ln1(resid)
+            if block is self._model.blocks[last] and chosen is not None:
+                place = rearrange(chosen, "v r p -> (v r) p")
+                resid, z = resid[place][None], _mixed_at(block.attn, x, place)[None]
+            else:
+                z = block.attn.fused(*block.attn.project(x), None)
+            mid = resid + block.attn.write(z)
+        final: Tensor = self._model.ln_final(_after_mlp(self._model.blocks[last], mid))
+        if at is None:
+            return rearrange(final, "(v r) p d -> v r p d", r=n_rows)
+        return final[0] if at.ndim == 3 else rearrange(final[0], "(v n) d -> v n d", v=n_variants)
+
+
+class ForeignPrefix:
+    """A run of a :class:`ForeignModel`. Satisfies ``Prefix``; the patterns of all layers are kept.
+
+    A rerun is a run of the whole model with a hook on what the attention writes: slow, but it asks nothing of the
+    architecture. Raises ModelError if the model has hooks: what they do would be in the first run too.
+    """
+
+    @torch.no_grad()
+    def __init__(self, model: ForeignModel, tokens: Int[Tensor, "row pos"]) -> None:
+        _refuse_hooks(model)
+        self.tokens, self.n_layers = tokens, int(model.cfg.n_layers)
+        self._model = model
+        self._seen: dict[str, Tensor] = {}
+        names = [
+            f"blocks.{layer}.attn.hook_{name}"
+            for layer in range(self.n_layers)
+            for name in ("pattern", "v", "z")
+        ]
+        with model.bridge.hooks(fwd_hooks=[(name, self._keep(name)) for name in names]):
+            self.final = model.final_residual(tokens)
+
+    def _keep(self, name: str) -> Any:
+        def hook_fn(activation: Tensor, hook: Any) -> None:
+            self._seen[name] = activation
+
+        return hook_fn
+
+    def pattern(self, layer: int) -> Pattern:
+        """What each query of a layer attends to."""
+        return self._seen[f"blocks.{layer}.attn.hook_pattern"]
+
+    def values(self, layer: int) -> Float[Tensor, "row head key_pos d_head"]:
+        """What the heads of a layer mix; heads that share values each have a copy."""
+        values = self._seen[f"blocks.{layer}.attn.hook_v"]
+        n_sharing = self._model.cfg.n_heads // values.shape[2]
+        return repeat(values, "r k h e -> r (h n) k e", n=n_sharing)
+
+    def z(self, layer: int) -> Mixed:
+        """What the heads of a layer have mixed."""
+        return self._seen[f"blocks.{layer}.attn.hook_z"]
+
+    def output(self, layer: int) -> Float[Tensor, "head d_head d_model"]:
+        """W_O of a layer."""
+        output: Tensor = self._model.bridge.blocks[layer].attn.W_O.detach()
+        return output
+
+    @torch.no_grad()
+    def rerun(
+        self,
+        layer: int,
+        change: Float[Tensor, "variant row pos d_model"],
+        at: Bool[Tensor, "..."] | None = None,
+    ) -> Float[Tensor, "... d_model"]:
+        """``final`` of each variant, where ``change`` is added to what the attention of a layer writes."""
+        _refuse_hooks(self._model)
+        n_variants = len(change)
+        added = rearrange(change, "v r p d -> (v r) p d")
+
+        def add(written: Tensor, hook: Any) -> Tensor:
+            return written + added
+
+        with self._model.bridge.hooks(fwd_hooks=[(f"blocks.{layer}.hook_attn_out", add)]):
+            final = self._model.final_residual(repeat(self.tokens, "r p -> (v r) p", v=n_variants))
+        final = rearrange(final, "(v r) p d -> v r p d", v=n_variants)
+        if at is None:
+            return final
+        return final[at] if at.ndim == 3 else final[:, at]
+
+
+def _mixed_at(
+    attn: Attention, x: Float[Tensor, "row pos d_model"], place: Bool[Tensor, "row pos"]
+) -> Float[Tensor, "position head d_head"]:
+    """What the heads mix at some places, queries of other positions not computed but to fill up rows."""
+    n_pos, n_wanted = x.shape[1], place.sum(1)
+    query_pos = place.int().argsort(dim=1, descending=True, stable=True)[
+        :, : int(n_wanted.max())
+    ]  # the wanted first
+    (q,) = attn.project(x.gather(1, repeat(query_pos, "r q -> r q d", d=x.shape[2])), "Q")
+    k, v = attn.project(x, "KV")
+    mask = attn.allowed(query_pos, torch.arange(n_pos, device=x.device))
+    q, k, v = (rearrange(part, "r p h e -> r h p e") for part in (q, k, v))
+    z = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None], scale=1.0)
+    is_wanted = torch.arange(query_pos.shape[1], device=x.device) < n_wanted[:, None]
+    return rearrange(z, "r h q e -> r q h e")[is_wanted]
+
+
+def _after_mlp(block: Block, resid_mid: Float[Tensor, "... pos d_model"]) -> Float[Tensor, "... pos d_model"]:
+    """Residual stream after a block, from that after its attention."""
+    return resid_mid + block.mlp(block.ln2(resid_mid))
+
+
+def _refuse_hooks(model: TinyTransformer | ForeignModel) -> None:
+    if any(model.list_hooks()):
+        raise ModelError(
+            "The model has hooks, which a rerun would not obey.", "Remove them with model.reset_hooks()."
+        )

@@ -1,0 +1,185 @@
+"""Other ways to score the same rows, beside the value: descriptions, without nulls and intervals.
+
+- ``most_attended`` (relations; Clark et al. 2019): share of queries whose most attended earlier word or mark, all its
+  pieces together, is a target. ``best_offset``: the same of the one distance that hits most, their baseline.
+  ``nearest``: the same of a head that always looks at the nearest unit that could stand for a target or is one. Where
+  it is near 1, the text cannot tell the relation from "the nearest noun".
+- ``value_weighted`` (Kobayashi et al. 2020): the value where each attention counts with the norm of what is written for
+  it, ``pattern x |v W_O|``, summing to 1 over keys.
+- ``without_sink``: the value where position 0 is left out and the rest sums to 1 again.
+
+All queries are read, those at the most frequent offset too. Means over a story's queries, then over stories.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from tslens.model.story_model import StoryModel
+from tslens.probes.batch import TokenBatch
+from tslens.probes.pairs import StandIns, asked_at
+from tslens.probes.plan import make_plan
+from tslens.probes.relation import RelationProbe
+from tslens.probes.strata import Texts
+from tslens.probes.units import Asked
+from tslens.types import HeadId, Position
+
+Key = tuple[HeadId, str, Position]
+Row = tuple[str, Position]
+
+
+@torch.inference_mode()
+def score_beside(model: StoryModel, texts: Texts) -> dict[Key, Mapping[str, float]]:
+    """The other scores of every head and row, on some stories."""
+    totals = _Totals(model.cfg.n_layers, model.cfg.n_heads)
+    relations = [probe for probe in texts.probes if isinstance(probe, RelationProbe)]
+    kinds = {probe.name: probe.kinds() for probe in relations}
+    for batch in texts.batches:
+        plan = make_plan(batch, texts.probes, texts.calibration)
+        with_all = {(m.probe, m.position) for m in plan.measures if m.kind == "all"}
+        plan = plan.select(
+            [
+                m.kind == "all" or (m.kind == "value" and (m.probe, m.position) not in with_all)
+                for m in plan.measures
+            ]
+        )
+        rows: list[Row] = [(m.probe, m.position) for m in plan.measures]
+        asked = {
+            (probe.name, position): asked_at(probe.pairs(batch), batch, position)
+            for probe in relations
+            for position in probe.positions
+        }
+        for row, pairs in asked.items():
+            totals.count_offsets(row, pairs)
+            totals.count_nearest(row, _nearest(pairs, batch, row[1], kinds[row[0]]))
+        prefix = model.prefix(plan.tokens.to(model.device))
+        for layer in range(model.cfg.n_layers):
+            pattern = prefix.pattern(layer).float()
+            local = model.window(layer) is not None
+            norm = _norms(prefix.values(layer), prefix.output(layer)).float()
+            other = {
+                "value_weighted": _sums_to_one(pattern * norm[:, :, None]),
+                "without_sink": _sums_to_one(
+                    pattern.index_fill(3, torch.tensor([0], device=pattern.device), 0.0)
+                ),
+            }
+            for name, weighed in other.items():
+                read = plan.read(weighed.cpu(), local=local).double().numpy()
+                for column, row in enumerate(rows):
+                    totals.add(name, row, layer, read[plan.present[:, column].numpy(), column])
+            mass = _unit_mass(pattern, batch)
+            for row, pairs in asked.items():
+                totals.add("most_attended", row, layer, _most_attended(mass, pairs, batch))
+    return totals.means()
+
+
+@dataclass
+class _Totals:
+    """Sums over stories by score, row and head."""
+
+    n_layers: int
+    n_heads: int
+    sums: dict[tuple[str, Row], np.ndarray] = field(default_factory=dict)
+    n: Counter[tuple[str, Row, int]] = field(default_factory=Counter)
+    offsets: dict[Row, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
+    n_queries: Counter[Row] = field(default_factory=Counter)
+    n_nearest: Counter[Row] = field(default_factory=Counter)
+
+    def add(self, name: str, row: Row, layer: int, per_story: Float[np.ndarray, "story head"]) -> None:
+        """Stories of one batch, which have a query."""
+        total = self.sums.setdefault((name, row), np.zeros((self.n_layers, self.n_heads)))
+        total[layer] += per_story.sum(0)
+        self.n[name, row, layer] += len(per_story)
+
+    def count_offsets(self, row: Row, pairs: Asked) -> None:
+        """How many queries have a target at each distance."""
+        query = np.unique(np.stack([pairs.row, pairs.query, pairs.distance]), axis=1)
+        self.offsets[row].update(query[2].tolist())
+        self.n_queries[row] += np.unique(query[:2], axis=1).shape[1]
+
+    def count_nearest(self, row: Row, is_target: Bool[np.ndarray, " query"]) -> None:
+        """Of how many queries the nearest unit is a target."""
+        self.n_nearest[row] += int(is_target.sum())
+
+    def means(self) -> dict[Key, Mapping[str, float]]:
+        """Every score of every head and row."""
+        found: dict[Key, dict[str, float]] = defaultdict(dict)
+        for (name, row), total in self.sums.items():
+            for layer, head in np.ndindex(self.n_layers, self.n_heads):
+                if (n := self.n[name, row, layer]) > 0:
+                    found[HeadId(layer, head), *row][name] = float(total[layer, head] / n)
+        for (_, probe, position), scores in found.items():
+            if offsets := self.offsets.get((probe, position)):
+                n = self.n_queries[probe, position]
+                scores["best_offset"] = offsets.most_common(1)[0][1] / n
+                scores["nearest"] = self.n_nearest[probe, position] / n
+        return dict(found)
+
+
+def _nearest(
+    pairs: Asked, batch: TokenBatch, position: Position, kinds: StandIns
+) -> Bool[np.ndarray, " query"]:
+    """Of each query, whether the nearest unit that is a target or may stand for one is a target."""
+    every, kind = batch.units.earlier(position), batch.units.kind
+    size, n_units = batch.tokens.shape[1], kind.shape[1]
+    code = np.unique(pairs.row * size + pairs.query)
+    wanted = np.zeros((len(kind), size, n_units), dtype=bool)
+    wanted[pairs.row, pairs.query, pairs.unit] = True
+    classes = np.zeros((len(kind), size, int(kinds.wanted.max()) + 2), dtype=bool)  # -1 is the last
+    classes[pairs.row, pairs.query, kinds.wanted[kind[pairs.row, pairs.unit]]] = True
+    is_target = wanted[every.row, every.query, every.unit]
+    group = kinds.of[kind[every.row, every.unit]]
+    like = (group >= 0) & classes[every.row, every.query, group]
+    near = every.select(is_target | like)
+    hit = is_target[is_target | like]
+    order = np.lexsort((near.distance, near.row * size + near.query))
+    at_query, first = np.unique((near.row * size + near.query)[order], return_index=True)
+    return np.asarray(hit[order][first][np.isin(at_query, code)])
+
+
+def _norms(
+    values: Float[Tensor, "row head key_pos d_head"], output: Float[Tensor, "head d_head d_model"]
+) -> Float[Tensor, "row head key_pos"]:
+    """Norm of what each key would write to the residual stream."""
+    gram = output @ output.mT
+    return torch.einsum("rhke,hef,rhkf->rhk", values, gram, values).clamp(min=0).sqrt()
+
+
+def _sums_to_one(weights: Float[Tensor, "*row key"]) -> Float[Tensor, "*row key"]:
+    return weights / weights.sum(-1, keepdim=True).clamp(min=1e-12)
+
+
+def _unit_mass(pattern: Float[Tensor, "row head query_pos key_pos"], batch: TokenBatch) -> np.ndarray:
+    """[row head query_pos unit] attention to all pieces of each unit; 0 where padding."""
+    total = torch.nn.functional.pad(pattern.cpu().cumsum(-1), (1, 0)).numpy()
+    first, last = batch.units.first, batch.units.last
+    row = np.arange(len(first))[:, None]
+    mass: np.ndarray = np.moveaxis(total[row, :, :, last + 1] - total[row, :, :, np.maximum(first, 0)], 1, 3)
+    mass[np.broadcast_to((batch.units.kind < 0)[:, None, None], mass.shape)] = 0.0
+    return mass
+
+
+def _most_attended(mass: np.ndarray, pairs: Asked, batch: TokenBatch) -> Float[np.ndarray, "story head"]:
+    """Of each story with a query, the share of queries whose most attended earlier unit is a target."""
+    if not len(pairs.row):
+        return np.zeros((0, mass.shape[1]))
+    size = batch.tokens.shape[1]
+    code, at = np.unique(pairs.row * size + pairs.query, return_inverse=True)
+    row, query = code // size, code % size
+    is_target: Bool[np.ndarray, "query unit"] = np.zeros((len(code), mass.shape[3]), dtype=bool)
+    is_target[at, pairs.unit] = True
+    earlier = (batch.units.last[row] < query[:, None]) & (batch.units.kind[row] >= 0)
+    of_query = np.where(earlier[:, None], mass[row, :, query], -1.0)  # [query head unit]
+    hit = np.take_along_axis(is_target[:, None], of_query.argmax(-1)[:, :, None], axis=2)[:, :, 0]
+    stories, of_story = np.unique(row, return_inverse=True)
+    total = np.zeros((len(stories), mass.shape[1]))
+    np.add.at(total, of_story, hit)
+    share: np.ndarray = total / np.bincount(of_story)[:, None]
+    return share

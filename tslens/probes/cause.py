@@ -1,0 +1,242 @@
+"""Whether the model uses what a head looks at: edge knock-out for each candidate row, whole heads beside it.
+
+1. The stories are run once for the mean of what each head mixes; a 4-gram says how hard each token is (``strata``).
+2. For each row, the attention of its head is moved from the role's keys, or from like keys, to position 0
+   (``causal.knockout``), at all queries where the role would serve a prediction; there the next token's loss is read.
+   The effect is the loss with the role's edges gone minus that with the like edges gone.
+3. The heads are replaced whole, in three ways (``causal.replacement``). What that costs at served predictions is held
+   against tokens that the role does not serve, of the same part of speech, the same fifth of n-gram loss and the same
+   octave of position.
+
+Effects are means over a story's served predictions, then over stories. The lower end of the edge effect is corrected
+for all rows that were tested (the largest deviation over rows, as in ``verdict``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from tslens.causal.knockout import EdgeEffects, EdgeTest, knock_out
+from tslens.causal.replacement import MeanZ, Replacement, head_losses, other_rows
+from tslens.causal.rerun import losses_at
+from tslens.model.batches import IGNORED
+from tslens.model.story_model import StoryModel
+from tslens.probes.batch import TokenBatch
+from tslens.probes.edges import edges_of
+from tslens.probes.strata import Strata, Texts, targets_of
+from tslens.stats import BootstrapSums, poisson_weights, scaled_deviations, second_half
+from tslens.types import HeadScore
+
+METHODS: tuple[Replacement, ...] = ("zero", "mean", "resample")
+MAX_VARIANTS = 12  # copies of a batch that run at once
+ONE_SIDED = 1.645
+COLUMNS = ("edge", "full", *METHODS, *(f"{method}_beyond" for method in METHODS))
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Effects of one row in nats of loss, means over stories of means over served predictions.
+
+    ``effects``: "edge" (the role's edges gone minus like edges gone, equal mass), "edge_low" (corrected lower end of
+    its 95% interval), "edge_per_mass" (nats per unit of moved attention, where at least 0.02 was moved), "full" (all of
+    the role's mass gone), "mass" (of the role's keys at served queries), "zero", "mean", "resample" (the whole
+    head replaced), each also with "_beyond": minus the same at tokens that are alike and not served.
+    ``holds``: whether the edge effect is above zero, corrected, and on either half of the stories.
+    """
+
+    effects: Mapping[str, float]
+    holds: bool
+    n_stories: int
+
+
+@torch.inference_mode()
+def measure_causes(
+    model: StoryModel,
+    texts: Texts,
+    rows: Sequence[HeadScore],
+    *,
+    seed: int,
+    progress: Callable[[int], None] = lambda n_stories: None,
+) -> list[Cause | None]:
+    """Effects of each row; None where its probe serves no prediction, or no story has a served query with controls.
+
+    ``rows``: of probes of ``texts``. Two passes over the batches; ``progress`` is called in the second.
+    """
+    measured = _Measured(model, texts, rows, seed)
+    n_done = 0
+    for index, batch in enumerate(texts.batches):
+        measured.add(index, batch)
+        n_done += len(batch.length)
+        progress(n_done)
+    return measured.causes()
+
+
+@dataclass(frozen=True)
+class _Story:
+    """What one story says of one row: means over its served predictions; ``served``: their strata."""
+
+    cluster: int
+    means: Mapping[str, float]
+    mass: float
+    moved: float  # sum over queries where an effect per unit of mass is defined, and the effects there
+    by_mass: float
+    served: Int[np.ndarray, " query"]
+
+
+class _Measured:
+    """Collects what every story says of every row."""
+
+    def __init__(self, model: StoryModel, texts: Texts, rows: Sequence[HeadScore], seed: int) -> None:
+        self.model, self.texts, self.rows, self.seed = model, texts, rows, seed
+        self.heads = sorted({row.head for row in rows})
+        self.probes = {probe.name: probe for probe in texts.probes}
+        self.stories: list[list[_Story]] = [[] for _ in rows]
+        self.strata = Strata.of(texts, model.cfg.d_vocab, model.cfg.n_ctx)
+        self.outside: list[_Outside] = [_Outside(self.strata.n) for _ in rows]
+        means = MeanZ()
+        for batch in texts.batches:
+            means.add(model.prefix(self._tokens(batch)), torch.from_numpy(batch.length))
+        self.mean_z = means.mean(max(batch.tokens.shape[1] for batch in texts.batches))
+
+    def _tokens(self, batch: TokenBatch) -> torch.Tensor:
+        return torch.from_numpy(batch.tokens).to(self.model.device)
+
+    def add(self, index: int, batch: TokenBatch) -> None:
+        """All rows on one batch."""
+        edges = {name: edges_of(probe, batch, self.texts.calibration) for name, probe in self.probes.items()}
+        asked = [
+            (i, found) for i, row in enumerate(self.rows) if (found := edges[row.probe].get(row.position))
+        ]
+        if not asked:
+            return
+        targets = torch.from_numpy(targets_of(batch, self.model.cfg.n_ctx, has_ends=self.texts.has_ends))
+        prefix = self.model.prefix(self._tokens(batch))
+        tests = [EdgeTest(self.rows[i].head, *found.target, *found.control) for i, found in asked]
+        effects = knock_out(self.model, prefix, tests, targets, max_variants=MAX_VARIANTS)
+
+        at = targets != IGNORED
+        at[:, 0] = False
+        on_device = at.to(prefix.tokens.device)
+        clean = losses_at(self.model, prefix.final[on_device], targets.to(prefix.tokens.device)[on_device])
+        other = other_rows(len(batch.length), np.random.default_rng([self.seed, index]))
+        lost = {
+            method: head_losses(
+                self.model, prefix, self.heads, method, targets, at,
+                mean=self.mean_z, other=other, max_variants=MAX_VARIANTS,
+            ) - clean
+            for method in METHODS
+        }  # fmt: skip
+        number = np.full(at.shape, -1)
+        number[at.numpy()] = np.arange(len(clean))
+        strata = self.strata.of_batch[index]
+        for (i, _), effect in zip(asked, effects, strict=True):
+            head = self.heads.index(self.rows[i].head)
+            of_head = np.stack([lost[method][head] for method in METHODS])
+            self._add_row(i, batch, effect, of_head, number, strata)
+
+    def _add_row(
+        self,
+        i: int,
+        batch: TokenBatch,
+        effect: EdgeEffects,
+        of_head: Float[np.ndarray, "method position"],
+        number: Int[np.ndarray, "row pos"],
+        strata: Int[np.ndarray, "row pos"],
+    ) -> None:
+        edge = effect.loss_target - effect.loss_control
+        full = effect.loss_full - effect.loss_clean
+        is_served = np.zeros(number.shape, dtype=bool)
+        is_served[effect.row, effect.query] = True
+        rest = (number >= 0) & ~is_served
+        self.outside[i].add(of_head[:, number[rest]], strata[rest])
+        for row in np.unique(effect.row).tolist():
+            mine = effect.row == row
+            place = effect.query[mine]
+            by_head = of_head[:, number[row, place]].mean(1)
+            means = {"edge": edge[mine].mean(), "full": full[mine].mean()}
+            means |= dict(zip(METHODS, by_head.tolist(), strict=True))
+            by_mass = mine & effect.by_mass
+            self.stories[i].append(
+                _Story(
+                    cluster=batch.cluster[row],
+                    means=means,
+                    mass=float(effect.mass_target[mine].mean()),
+                    moved=float(effect.mass[by_mass].sum()),
+                    by_mass=float(edge[by_mass].sum()),
+                    served=strata[row, place],
+                )
+            )
+
+    def causes(self) -> list[Cause | None]:
+        """Means, intervals and verdicts of all rows."""
+        sums = [self._bootstrap(i) for i in range(len(self.rows))]
+        deviations = [
+            scaled_deviations(whole.mean[1:, 0, 0], whole.mean[0, 0, 0], whole.se[0, 0, 0])
+            for found in sums
+            if found is not None
+            for whole in [found.means()]
+        ]
+        critical = float(np.quantile(np.max(deviations, axis=0), 0.95)) if deviations else 0.0
+        return [None if found is None else self._cause(i, found, critical) for i, found in enumerate(sums)]
+
+    def _bootstrap(self, i: int) -> BootstrapSums | None:
+        stories = self.stories[i]
+        if len(stories) < 2:
+            return None
+        expected = self.outside[i].means()
+        sums = BootstrapSums(len(COLUMNS), 1)
+        values = np.array(
+            [
+                [
+                    *(story.means[name] for name in COLUMNS[:2]),
+                    *(story.means[method] for method in METHODS),
+                    *(
+                        np.array([story.means[method] for method in METHODS])
+                        - expected[:, story.served].mean(1)
+                    ),
+                ]
+                for story in stories
+            ]
+        )
+        clusters = [story.cluster for story in stories]
+        x = torch.from_numpy(values)[:, :, None]
+        half = torch.tensor([second_half(key) for key in clusters])
+        sums.add(x, torch.isfinite(x[:, :, 0]), torch.from_numpy(poisson_weights(self.seed, clusters)), half)
+        return sums
+
+    def _cause(self, i: int, sums: BootstrapSums, critical: float) -> Cause:
+        whole, halves = sums.means(), [sums.means(0), sums.means(1)]
+        low = float(whole.mean[0, 0, 0] - critical * whole.se[0, 0, 0])
+        on_halves = [half.mean[0, 0, 0] - ONE_SIDED * half.se[0, 0, 0] for half in halves]
+        moved = sum(story.moved for story in self.stories[i])
+        effects = {name: float(whole.mean[0, column, 0]) for column, name in enumerate(COLUMNS)}
+        effects |= {"edge_low": low, "mass": float(np.mean([story.mass for story in self.stories[i]]))}
+        if moved > 0:
+            effects["edge_per_mass"] = sum(story.by_mass for story in self.stories[i]) / moved
+        known = {name: value for name, value in effects.items() if np.isfinite(value)}
+        holds = low > 0 and bool(np.nan_to_num(on_halves, nan=-1.0).min() > 0)
+        return Cause(known, holds, len(self.stories[i]))
+
+
+class _Outside:
+    """Mean loss of a replaced head at the tokens that a row does not serve, by stratum."""
+
+    def __init__(self, n_strata: int) -> None:
+        self.sum = np.zeros((len(METHODS), n_strata))
+        self.n = np.zeros(n_strata)
+
+    def add(self, lost: Float[np.ndarray, "method position"], strata: Int[np.ndarray, " position"]) -> None:
+        """Some tokens."""
+        self.n += np.bincount(strata, minlength=len(self.n))
+        for method, row in enumerate(lost):
+            self.sum[method] += np.bincount(strata, row, len(self.n))
+
+    def means(self) -> Float[np.ndarray, "method stratum"]:
+        """NaN where no such token is."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self.sum / self.n

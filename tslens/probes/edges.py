@@ -1,0 +1,111 @@
+"""Which edges an intervention takes from a head, for a row of a probe: its targets, and keys that are like them.
+
+The edges of a row are those of all its queries at which the role would serve a prediction (``Probe.serves``), the most
+frequent offset included. Control keys are of the same query, are no targets and not position 0: of a relation, units in
+the same or the next octave of distance, those of the target's kind first, then the nearest in distance; of other
+probes, tokens within three places of a target. A query has about as many control keys as targets, and two at least.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from tslens.probes.base import Calibration, Probe, Row
+from tslens.probes.batch import TokenBatch
+from tslens.probes.pairs import Pairs, asked_at, on_tokens
+from tslens.probes.relation import RelationProbe
+from tslens.probes.units import Asked
+from tslens.types import Position
+
+NEIGHBOURS = (-1, 1, -2, 2, -3, 3)
+LEAST_CONTROLS = 2  # of each query
+
+
+@dataclass(frozen=True)
+class Edges:
+    """Edges of one row on one batch: (row, query, key) of targets and of controls, best controls first."""
+
+    target: Int[np.ndarray, "3 edge"]
+    control: Int[np.ndarray, "3 control_edge"]
+
+
+def edges_of(probe: Probe, batch: TokenBatch, calibration: Calibration) -> dict[Position, Edges]:
+    """The edges of each row of a probe; none where it serves no prediction."""
+    serves = probe.serves(batch)
+    if serves is None:
+        return {}
+    if isinstance(probe, RelationProbe):
+        return {position: _of_relation(probe, batch, position, serves) for position in probe.positions}
+    return {row.position: _of_tokens(row, batch, serves) for row in probe.rows(batch, calibration)}
+
+
+def _of_relation(
+    probe: RelationProbe, batch: TokenBatch, position: Position, serves: Bool[np.ndarray, "row pos"]
+) -> Edges:
+    related = asked_at(probe.pairs(batch), batch, position)
+    related = related.select(serves[related.row, related.query])
+    size, kind = batch.tokens.shape[1], batch.units.kind
+    every = batch.units.earlier(position)
+    n_units = kind.shape[1]
+    is_pair = np.zeros((len(kind), n_units, n_units), dtype=bool)
+    is_pair[related.row, related.asker, related.unit] = True
+    asks = np.asarray(is_pair.any(2))
+    other = every.select(asks[every.row, every.asker] & ~is_pair[every.row, every.asker, every.unit])
+    # The nearest target of each query decides what is like it.
+    order = np.lexsort((related.distance, related.asker, related.row))
+    code = related.row[order] * n_units + related.asker[order]
+    asking, at = np.unique(code, return_index=True)
+    nearest = order[at]
+    place = np.searchsorted(asking, other.row * n_units + other.asker)
+    apart = np.abs(np.log2(other.distance / related.distance[nearest][place]))
+    target_kind = kind[related.row, related.unit][nearest]  # of the nearest target
+    differs = (kind[other.row, other.unit] - target_kind[place]) != 0
+    far = np.abs(other.octave - related.octave[nearest][place]) > 1
+    rank = np.lexsort((apart, differs, far, place))
+    n_targets = np.bincount(
+        np.searchsorted(asking, related.row * n_units + related.asker), minlength=len(asking)
+    )
+    within = np.arange(len(rank)) - np.searchsorted(place[rank], place[rank])
+    kept = rank[(within < np.maximum(n_targets[place[rank]], LEAST_CONTROLS)) & ~far[rank]]
+    return _apart(_codes(on_tokens(related, batch), size), _codes_of(other.select(kept), batch), size)
+
+
+def _of_tokens(row: Row, batch: TokenBatch, serves: Bool[np.ndarray, "row pos"]) -> Edges:
+    pairs = row.value_all or row.value
+    pairs = pairs.select(serves[pairs.row, pairs.query])
+    size = batch.tokens.shape[1]
+    key = pairs.key[:, None] + np.array(NEIGHBOURS)
+    allowed = (key >= 1) & (key <= pairs.query[:, None])
+    which, column = np.nonzero(allowed.T)[::-1]  # nearest neighbours of all targets first
+    code = (pairs.row[which] * size + pairs.query[which]) * size + key[which, column]
+    return _apart(_codes(pairs, size), code, size)
+
+
+def _codes(pairs: Pairs, size: int) -> Int[np.ndarray, " edge"]:
+    return (pairs.row * size + pairs.query) * size + pairs.key
+
+
+def _codes_of(asked: Asked, batch: TokenBatch) -> Int[np.ndarray, " edge"]:
+    """Every piece of each unit, in the order of the units."""
+    size = batch.tokens.shape[1]
+    first, last = batch.units.first[asked.row, asked.unit], batch.units.last[asked.row, asked.unit]
+    n = last - first + 1
+    pair = np.repeat(np.arange(len(n)), n)
+    key = first[pair] + np.arange(len(pair)) - np.repeat(np.cumsum(n) - n, n)
+    return (asked.row[pair] * size + asked.query[pair]) * size + key
+
+
+def _apart(target: Int[np.ndarray, " edge"], control: Int[np.ndarray, " control_edge"], size: int) -> Edges:
+    """Each edge once, as target before as control, in the order given; none to position 0."""
+    target = np.unique(target)
+    found, at = np.unique(control, return_index=True)
+    control = control[np.sort(at[~np.isin(found, target)])]
+
+    def table(code: np.ndarray) -> np.ndarray:
+        code = code[code % size > 0]
+        return np.stack([code // size**2, code // size % size, code % size])
+
+    return Edges(table(target), table(control))
