@@ -19,6 +19,7 @@ TIERS = [
     {"model"},
     {"causal"},
     {"train", "probes"},
+    {"audit"},
     {"viz"},
     {"cli"},
 ]

@@ -178,20 +178,25 @@ def test_pairs_at_the_most_frequent_offset_are_left_out_of_the_value_only():
     rows = rows_of(PROBES["subject"], batch_of(STORY), Calibration(np.zeros(1000, dtype=int), offsets))
     assert positions(rows["word"].value) == named_pairs({"was": "Lily#2"}, "word")
     assert positions(rows["word"].value_all) == named_pairs(AT_WORD["subject"], "word")
-    assert rows["word"].nulls["offset"].number[0].tolist() == [
-        1.0
-    ]  # one token back is right for all that is left
+    offset = rows["word"].nulls["offset"].pairs
+    assert positions(offset) == positions(rows["word"].value)  # one token back is right for all that is left
     assert len(rows["before"].value) == 0
     assert len(rows["before"].value_all) == 3
 
 
-def test_the_offset_null_is_the_share_of_queries_whose_target_is_there():
+def test_the_offset_null_is_what_the_same_queries_pay_to_a_fixed_distance():
     offsets = {("name", "word"): [1, 2]}
     row = rows_of(PROBES["name"], batch_of(STORY), Calibration(np.zeros(1000, dtype=int), offsets))["word"]
-    n_pos = int(batch_of(STORY).length[0])
-    looks_back = np.eye(n_pos, k=-2)[None]
-    value = row.value.sums(looks_back[row.value.row, row.value.query, row.value.key], 1)
-    np.testing.assert_allclose(row.nulls["offset"].number[0], value)
+    offset = row.nulls["offset"].pairs
+    assert (offset.distance == 2).all()
+    assert set(offset.query) == {query for query in row.value.query if query > 2}
+    looks_back = np.eye(int(batch_of(STORY).length[0]), k=-2)[
+        None
+    ]  # a head that looks always two tokens back
+    value, null = (
+        pairs.sums(looks_back[pairs.row, pairs.query, pairs.key], 1) for pairs in (row.value, offset)
+    )
+    assert null[0] == pytest.approx(1.0)
     assert 0 < value[0] < 0.5
 
 

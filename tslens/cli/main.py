@@ -8,7 +8,7 @@ import warnings
 
 import typer
 
-from tslens.cli import data, demo, export, generate, heads, look, models, train
+from tslens.cli import audit, data, demo, export, generate, heads, look, models, train
 from tslens.cli.console import printable
 from tslens.errors import TslensError
 
@@ -35,6 +35,7 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(data.app, name="data")
+app.add_typer(audit.app, name="audit")
 
 
 @app.callback()

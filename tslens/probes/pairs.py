@@ -224,6 +224,15 @@ def like_keys_difference(
     return kept + Pairs(row, row, query, key, -weight)
 
 
+def at_distance(pairs: Pairs, batch: TokenBatch, distance: int) -> Pairs:
+    """The mass that the same queries pay to the token a fixed distance back, position 0 excepted."""
+    size = batch.tokens.shape[1]
+    asking = np.unique(pairs.row * size + pairs.query)
+    row, query = asking // size, asking % size
+    reaches = query > distance
+    return averaged(row[reaches], query[reaches], query[reaches] - distance)
+
+
 def shifted(pairs: Pairs, batch: TokenBatch) -> Pairs:
     """The same measure after the labels are shifted circularly within the story; wrapped pairs are dropped.
 

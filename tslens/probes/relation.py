@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int
 
 from tslens.probes.base import Calibration, Null, Probe, Row
 from tslens.probes.batch import TokenBatch
-from tslens.probes.pairs import StandIns, asked_at, match, matched_difference, on_tokens, shifted
+from tslens.probes.pairs import StandIns, asked_at, at_distance, match, matched_difference, on_tokens, shifted
 from tslens.probes.units import KIND, KINDS, LabelNeeds, UnitPairs
 from tslens.types import Position
 
@@ -25,9 +25,9 @@ class RelationProbe(Probe):
 
     ``relation``: name in ``tslens.labels.RELATIONS``. ``stand_ins``: kinds of units that may stand for targets in the
     null of like words; None: the target's own part of speech. Nulls: the distance profile at like positions
-    (``distance``); a head that looks always at the next most frequent distance (``offset``); units of those kinds in
-    the same octave of distance that are no target, see ``pairs.match`` (``words``); labels shifted within the story
-    (``shifted``).
+    (``distance``); what the same queries pay to the next most frequent distance, whatever stands there (``offset``);
+    units of those kinds in the same octave of distance that are no target, see ``pairs.match`` (``words``); labels
+    shifted within the story (``shifted``).
     """
 
     family = "relational"
@@ -55,11 +55,9 @@ class RelationProbe(Probe):
         asked = related.select(related.distance != offsets[0]) if offsets else related
         value = on_tokens(asked, batch)
         words = match(asked, related, batch, position, self.kinds())
-        n = len(batch.length)
-        at_offset = value.sums(value.distance == offsets[1], n) if len(offsets) > 1 else np.zeros(n)
         nulls = {
             "distance": Null(profile=value),
-            "offset": Null(number=(at_offset, at_offset)),
+            "offset": Null(pairs=at_distance(value, batch, offsets[1] if len(offsets) > 1 else 1)),
             "words": Null(difference=matched_difference(words, batch)),
             "shifted": Null(pairs=shifted(value, batch)),
         }

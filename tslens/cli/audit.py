@@ -1,0 +1,137 @@
+"""``tslens audit``: what the measures find where the truth is known."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tslens.cli import options
+from tslens.cli.console import progress_bar, say, show, show_json, show_table
+
+if TYPE_CHECKING:
+    from tslens.audit.report import AuditReport, Case, Check, Part
+
+SCHEMA = "tslens.audit_heads/1"
+CASE_SCHEMA = "tslens.audit_heads_case/1"
+OUT = Path("runs/audit/heads.jsonl")
+FEW_CASES = 20  # surprises shown on a terminal
+MISSING_CODE, FAILED_CODE = 3, 1
+
+app = typer.Typer(help="Check the measures where the truth is known.", no_args_is_help=True)
+
+
+class PartName(StrEnum):
+    """Parts of the audit of heads."""
+
+    PLANTED = "planted"
+    DECOYS = "decoys"
+    HAND_SET = "hand-set"
+    RANDOM = "random"
+    SHIFTED = "shifted"
+
+
+@app.command()
+def heads(
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer stories, strengths and models.")] = False,
+    only: Annotated[
+        list[PartName] | None, typer.Option("--only", help="One part; may be repeated. All if absent.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="File of all cases.")] = OUT,
+    seed: options.Seed = 0,
+    as_json: options.Json = False,
+) -> None:
+    """Audit the scan of attention heads: planted heads, hand-set weights, decoys, random models, shifted labels.
+
+    Exit code 0 if every check holds, 1 if one fails, 3 if none fails but a part could not be run.
+
+    Example: tslens audit heads --quick --only hand-set
+    """
+    say(f"tslens audit heads: writing stories and loading shipped models (seed {seed})")
+    from tslens.audit.heads import FULL, PARTS, QUICK, audit_heads, n_scans
+    from tslens.corpus.stories import describe_source
+    from tslens.files import check_writable, write_json, write_jsonl
+    from tslens.provenance import provenance, utc_now
+
+    started, clock = utc_now(), time.monotonic()
+    size = QUICK if quick else FULL
+    asked = {name.value for name in only or PartName}
+    parts = [part for part in PARTS if part in asked]
+    check_writable(out.parent)
+    before = {part: sum(n_scans(other, size) for other in parts[:i]) for i, part in enumerate(parts)}
+    with progress_bar("auditing", sum(n_scans(part, size) for part in parts)) as (bar, task):
+
+        def progress(part: Part, n_done: int) -> None:
+            bar.update(task, completed=before[part] + n_done, note=part)
+
+        report = audit_heads(seed=seed, parts=parts, size=size, progress=progress)
+    source, sha256 = describe_source(report.stories)
+    record = provenance(
+        command=shlex.join(["tslens", *sys.argv[1:]]),
+        seed=seed,
+        data=source,
+        data_sha256=sha256,
+        started=started,
+        seconds=time.monotonic() - clock,
+    )
+    header = {
+        "seed": seed,
+        "stories": source,
+        "passed": report.passed,
+        "checks": [check.to_json() for check in report.checks],
+        "missing": list(report.missing),
+    }
+    write_jsonl(out, CASE_SCHEMA, header, (case.to_json() for case in report.cases))
+    write_json(out.with_suffix(".provenance.json"), record.to_json())
+    if as_json:
+        show_json({"schema": SCHEMA, **report.to_json()})
+    else:
+        show_report(report)
+        show(f"wrote {out}")
+    if not report.passed:
+        raise typer.Exit(FAILED_CODE)
+    if report.missing:
+        raise typer.Exit(MISSING_CODE)
+
+
+def show_report(report: AuditReport) -> None:
+    """The checks, then what went another way than it should."""
+    show_table(
+        ["<part>", "<check>", "asked", "found", "cases", "<>"], [_cells(check) for check in report.checks]
+    )
+    for check in report.checks:
+        if check.note:
+            show(f"{check.name}: {check.note}")
+    for line in report.missing:
+        show(f"not run: {line}")
+    surprises = report.surprises()
+    if surprises:
+        show("")
+        show_table(
+            ["<truth>", "<base>", "at", "<labels>", "<row>", "value", "low", "<largest null>", "<said>"],
+            [_surprise(case) for case in surprises[:FEW_CASES]],
+        )
+        if len(surprises) > FEW_CASES:
+            show(f"... and {len(surprises) - FEW_CASES} more in the file.")
+    failed = [check for check in report.checks if not check.passed]
+    show(f"{len(report.checks) - len(failed)} of {len(report.checks)} checks hold.")
+
+
+def _cells(check: Check) -> list[str]:
+    sign = ">=" if check.sense == "at least" else "<="
+    found = "none" if check.found is None else f"{check.found:.3f}"
+    outcome = "holds" if check.passed else "FAILS"
+    return [check.part, check.name, f"{sign} {check.asked:g}", found, str(check.n_cases), outcome]
+
+
+def _surprise(case: Case) -> list[str]:
+    row = case.position if case.truth == case.probe else f"{case.probe} {case.position}"
+    strength = "" if case.strength is None else f"{case.strength:g}"
+    said = f"{case.status}, unmeasured" if case.unmeasured else case.status
+    numbers = [f"{case.value:.2f}", f"{case.excess_low:+.2f}"]
+    return [case.truth, case.base or "", strength, case.labels, row, *numbers, case.null, said]
