@@ -7,7 +7,8 @@ from tslens.corpus.stories import is_validation
 
 model = tslens.load_model(sys.argv[1] if len(sys.argv) > 1 else "l1_h256")
 stories = [story for story in tslens.read_stories("author:4000") if is_validation(story)]
-report = tslens.score_heads(model, stories, probes=["previous_token", "first_token", "sentence_end"], seed=0)
+probes = ["previous_token", "first_token", "sentence_end"]
+report = tslens.score_heads(model, stories, probes=probes, n_explain=50, seed=0)  # causes on the first 50
 
 for score in report.best_first()[:5]:
     null = max(score.nulls, key=score.nulls.get)

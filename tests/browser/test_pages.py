@@ -12,8 +12,10 @@ import pytest
 from tslens.corpus.words import find_units
 from tslens.types import Clause, HeadId, HeadScore, Labels
 from tslens.viz.heads_page import write_heads_page
+from tslens.viz.heads_words import ScanFacts
 from tslens.viz.labels_page import write_labels_page
 from tslens.viz.look_page import write_look_page
+from tslens.viz.paragraph import KINDS, OnParagraph, Paragraph
 from tslens.viz.patterns import ExamplePattern
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -55,6 +57,10 @@ PROBES = {
     "sentence_end": "To the last mark.",
 }
 
+EFFECTS = {
+    "edge": 0.03, "edge_low": -0.01, "full": 0.05, "zero": 0.2, "zero_beyond": 0.15, "mean": 0.1, "resample": 0.1,
+}  # fmt: skip
+
 BLUE_PIXELS = """() => {
   const canvas = document.querySelector("#pattern canvas");
   const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
@@ -81,7 +87,8 @@ def row(head: HeadId, place: int, probe: str) -> HeadScore:
     return HeadScore(
         head, probe, "word", value, max(0, value - 0.02), value + 0.02, value if place == 0 else None,
         {"uniform": 0.1, HOSTILE[0]: 0.01}, excess, excess - 0.05, 0.0005 if strong else 0.4,
-        "candidate" if strong else "no", "positional", None, None, (excess, excess), 50,
+        "candidate" if strong else "unclear" if head.index == 4 and place == 0 else "no", "positional",
+        EFFECTS if strong else None, None, (excess, excess), 50,
     )  # fmt: skip
 
 
@@ -94,10 +101,15 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     write_heads_page(
         folder / "heads.html", title=f"Heads {HOSTILE[0]}", model="l1_h64", header=header,
         rows=[row(head, place, probe) for head in HEADS for place, probe in enumerate(PROBES)],
-        probes=PROBES, floor=0.05, counts={"floor": 8},
+        probes=PROBES, facts=ScanFacts(0.05, {HOSTILE[0]: HOSTILE[0]}, 20), counts={"floor": 8},
         distance_profiles={head: np.linspace(0.1, 0, 64) for head in HEADS},
         examples=[ExamplePattern(HOSTILE[0], TOKENS, patterns), ExamplePattern("Second", TOKENS, patterns)],
         cannot_tell=cannot_tell,
+        paragraph=Paragraph(
+            ExamplePattern("The paragraph", TOKENS, patterns),
+            {KINDS[0].title: (OnParagraph("previous_token", "word", (2, 7, 9), dict.fromkeys(HEADS, 0.5)),)},
+        ),
+        agreement={f"edge~{HOSTILE[0]}": 0.5},
     )  # fmt: skip
     write_look_page(
         folder / "look.html", title="A text", model="l1_h64", header=header, tokens=TOKENS, patterns=patterns,
@@ -205,8 +217,49 @@ def test_choosing_a_head_draws_its_pattern(visit, pages) -> None:
     page.locator("#pattern").scroll_into_view_if_needed()
     page.wait_for_selector("#pattern[aria-label*='L0H0 '] canvas")
     page.wait_for_function(BLUE_PIXELS)
-    assert page.locator("#wall a").count() == len(HEADS)
+    assert page.locator("#heads a canvas").count() == len(HEADS)
     assert page.locator("#profile rect").count() == 64
+
+
+def test_cards_of_all_heads_choose_and_say_what_was_found(visit, pages) -> None:
+    page = visit(pages.heads)
+    card = page.locator("#heads a", has_text="L0H4")
+    assert "● first token" in card.inner_text()
+    card.click()
+    wait_for_head(page, "L0H4")
+    assert card.get_attribute("aria-current") == "true"
+    first, second = page.locator("#says details").all()
+    assert (first.get_attribute("open"), second.get_attribute("open")) == ("", None)
+    assert first.locator("summary").inner_text().startswith("● candidate: first token")
+    names = first.locator(".dots .name").all_inner_texts()
+    assert names[:3] == ["this head", "null: uniform", f"null: {HOSTILE[0]}"]
+    assert first.locator(".dots .figure").first.inner_text() == "0.70"
+    assert "No role: taking this attention away changes the loss by +0.030 nats" in first.inner_text()
+    assert names[3:] == [
+        "this attention, beyond like attention", "all of this attention", "whole head: zeros for it",
+        "whole head: its mean for it", "whole head: another story’s for it",
+    ]  # fmt: skip
+    assert first.locator(".hollow").count() == 1 and "+0.200 +0.150" in first.inner_text()
+    second.locator("summary").click()
+    assert second.locator(".dots").first.is_visible()
+
+
+def test_dots_stand_where_their_figures_are(visit, pages) -> None:
+    page = visit(pages.heads, "#L0H4")
+    shares = page.locator("#says details[open] .dots").first.evaluate(
+        "box => [...box.querySelectorAll('.dot')].map(dot => parseFloat(dot.style.left))"
+    )
+    assert shares == pytest.approx([100 * value / 0.75 for value in (0.7, 0.1, 0.01)], abs=0.1)
+
+
+def test_the_figure_of_the_paper_is_there_and_its_link_chooses(visit, pages) -> None:
+    page = visit(pages.heads)
+    panel = page.locator("#figure article")
+    assert panel.count() == 1 and "0.50 on this paragraph" in panel.inner_text()
+    assert panel.locator(".asks").all_inner_texts() == ["day", ".", HOSTILE[1]]
+    panel.locator("a").click()
+    wait_for_head(page, "L0H0")
+    assert page.locator("#story option").first.inner_text() == "The paragraph"
 
 
 def test_address_chooses_the_head(visit, pages) -> None:
@@ -238,7 +291,7 @@ def test_hostile_tokens_are_text(visit, pages, name: str) -> None:
     assert words[8:13] == HOSTILE[:5]
     assert words[13:15] == ["\\u2028", "\\u202e"]
     assert page.locator("img").count() == 0
-    assert page.locator("script:not([type])").count() == (3 if name == "heads" else 2)
+    assert page.locator("script:not([type])").count() == (4 if name == "heads" else 2)
 
 
 def test_a_script_that_tslens_did_not_write_is_not_run(browser, pages) -> None:

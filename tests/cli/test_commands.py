@@ -7,9 +7,11 @@ import sys
 import pytest
 
 from tslens.files import read_jsonl
+from tslens.probes.base import find_probes
 
 ROW = {"head", "probe", "position", "value", "low", "high", "mul", "nulls", "excess", "excess_low", "p"}
 ROW |= {"status", "basis", "cause"}
+N_ROWS = sum(len(getattr(probe, "positions", ["word"])) for probe in find_probes().values())
 
 
 def test_train(tslens, story_file, tmp_path, monkeypatch):
@@ -41,29 +43,45 @@ def test_an_imported_folder_is_a_source(tslens, story_file, tmp_path):
     assert done.code == 0, done.err
 
 
+@pytest.mark.filterwarnings(
+    "ignore:.*has queries in only:UserWarning"
+)  # few of 40 stories have direct speech
 def test_heads_json_keeps_the_contract(tslens, project, story_file):
-    done = tslens("heads", "--model", "l2_h32", "--stories", "author:1200:7", "--n-stories", 40, "--json")
+    arguments = ("--stories", "author:1200:7", "--n-stories", 40, "--n-explain", 10, "--json")
+    done = tslens("heads", "--model", "l2_h32", *arguments)
     assert done.code == 0, done.err
     found = json.loads(done.out)
     assert found["schema"] == "tslens.heads/1"
     assert found["n_stories"] == 40
-    assert len(found["heads"]) == 2 * 2 * 7  # layers x heads x rows
+    assert len(found["heads"]) == 2 * 2 * N_ROWS
     for row in found["heads"]:
         assert set(row) >= ROW
         assert row["position"] in {"word", "before"}
-        assert row["status"] in {"candidate", "unclear", "no"}
-        assert row["cause"] is None
-        assert (row["basis"] == "positional") == (
-            row["probe"] in {"previous_token", "previous_word", "first_token"}
-        )
+        assert row["status"] in {"role", "candidate", "unclear", "no"}
+        assert row["cause"] is None or row["status"] in {"role", "candidate"}
+        assert row["status"] != "role" or row["cause"]["edge_low"] > 0
+        assert row["cause"] is None or set(row["cause"]) >= {"edge", "zero", "mean", "resample"}
+        assert row["basis"] is not None or row["status"] in {"unclear", "no"}
         assert row["low"] <= row["value"] <= row["high"]
         assert row["excess"] == pytest.approx(row["value"] - max(row["nulls"].values()), abs=1e-6)
         assert row["excess_low"] <= row["excess"]
         assert "twins" in row["nulls"]
 
 
+@pytest.mark.filterwarnings("ignore:.*has queries in only:UserWarning")
 def test_heads_leaves_rows_and_page_and_repeats_them_byte_for_byte(tslens, project, tmp_path):
-    arguments = ("heads", "--model", "l2_h32", "--stories", "author:300", "--n-stories", 35, "--html")
+    arguments = (
+        "heads",
+        "--model",
+        "l2_h32",
+        "--stories",
+        "author:300",
+        "--n-stories",
+        35,
+        "--n-explain",
+        5,
+        "--html",
+    )
     first = tslens(*arguments, tmp_path / "one.html", "--out", tmp_path / "one")
     assert first.code == 0, first.err
     assert "candidate" in first.out
@@ -72,7 +90,7 @@ def test_heads_leaves_rows_and_page_and_repeats_them_byte_for_byte(tslens, proje
     assert one.read_bytes() == two.read_bytes()
     header, rows = read_jsonl(one, "tslens.head_score/1")
     assert header["n_stories"] == 35
-    assert len(rows) == 28
+    assert len(rows) == 2 * 2 * N_ROWS
     assert (tmp_path / "one.html").stat().st_size < 5_000_000
 
 

@@ -184,7 +184,9 @@ def test_probes_run(model, stories):
     report = score_heads(model, stories[:12], seed=0)
     n_heads = model.cfg.n_layers * model.cfg.n_heads
     assert len(report.scores) % n_heads == 0
-    assert set(find_probes()) - {score.probe for score in report.scores} <= {"distance_65_128"}  # too far for them
+    assert set(find_probes()) - {score.probe for score in report.scores} <= {
+        "distance_65_128"
+    }  # too far for them
     row = report.scores[0].to_json()
     contract = {
         "head",

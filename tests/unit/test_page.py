@@ -4,17 +4,26 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tslens.corpus.labelled import read_labels
 from tslens.errors import RunError
+from tslens.model.load import load_model
 from tslens.types import HeadId, HeadScore, Status
+from tslens.viz.heads_cards import card_data, sparkline
 from tslens.viz.heads_page import summary, write_heads_page
+from tslens.viz.heads_table import score_table
+from tslens.viz.heads_words import ScanFacts
+from tslens.viz.heat_map import columns_of, heat_map
 from tslens.viz.look_page import write_look_page
 from tslens.viz.page import MAX_PAGE_BYTES, circuitsvis_script, embed_json, escape, visible
+from tslens.viz.paper_figure import best_on, paper_figure
+from tslens.viz.paragraph import KINDS, OnParagraph, Paragraph, paragraph_story, read_paragraph
 from tslens.viz.patterns import CHART_TOKENS, ExamplePattern, heads_that_fit, pack_pattern
 
 HOSTILE = [
@@ -33,10 +42,21 @@ ELEMENTS = set(
         r"\w+",
         "html head meta link title style body header h1 p dl div dt dd noscript main section h2 h3 table caption "
         "thead tbody tr th td a small span form label select option input output button i b details summary br "
-        "article ul li footer script",
+        "article ul li footer script nav svg path q br colgroup",
     )
 )
 PROBES = {"previous_token": "Attention to the token <b>before</b>.", "sentence_end": "To the last mark."}
+SERVED = {"previous_token": "every prediction", "sentence_end": "the stop", "first_token": "none: it rests"}
+FACTS = ScanFacts(floor=0.05, served=SERVED, n_explained=20)
+EFFECTS = {
+    "edge": 0.03,
+    "edge_low": 0.01,
+    "full": 0.05,
+    "zero": 0.2,
+    "mean": 0.1,
+    "resample": 0.1,
+    "mass": 0.4,
+}
 
 
 class Elements(HTMLParser):
@@ -86,13 +106,27 @@ def write(path: Path, *, n_layers: int = 1, n_heads: int = 4, tokens: list[str] 
         header={"seed": "0", "command": "tslens heads --model <x> " + "y" * 40},
         rows=[score(head, strength[head], probe=probe) for head in heads for probe in PROBES],
         probes=PROBES,
-        floor=0.05,
+        facts=FACTS,
         counts={"half the floor": 9, "floor": 4},
         distance_profiles={head: np.array([0.1, np.nan, 0.3]) for head in heads},
         examples=[ExamplePattern("A story <i>", tokens, dict.fromkeys(heads, pattern))],
         cannot_tell=["What a head <causes>."],
+        paragraph=paragraph(heads),
+        agreement={"edge~zero": -0.25},
     )
     return path.read_text(encoding="utf-8")
+
+
+def paragraph(heads: list[HeadId]) -> Paragraph:
+    """A paragraph of four tokens, one of them hostile, where later heads look more at the token before."""
+    tokens = ["<|endoftext|>", "One", " <i>day", " on"]
+    patterns = {}
+    for place, head in enumerate(heads):
+        share = place / len(heads)
+        patterns[head] = share * np.eye(4, k=-1) + (1 - share) * np.eye(4)
+    values = {head: place / len(heads) for place, head in enumerate(heads)}
+    near = OnParagraph("previous_token", "word", (2, 3), values)
+    return Paragraph(ExamplePattern("The <b>paragraph", tokens, patterns), {KINDS[0].title: (near,)})
 
 
 def look(path: Path) -> str:
@@ -179,34 +213,116 @@ def test_equal_input_gives_equal_bytes(write_one, tmp_path: Path) -> None:
 def test_rows_stand_in_the_page_without_scripts(tmp_path: Path) -> None:
     page = write(tmp_path / "page.html")
     body = page.partition("</style>")[2].partition("<script")[0]
-    assert body.count('<a href="#L0H3">') == 3  # heat map once, table once a probe
+    assert body.count('<a href="#L0H3">') == 4  # heat map once, table once a probe, the figure
+    assert '<a href="#L0H3" class="candidate"><b>L0H3</b>' in body  # its card
     assert "0.950 <small>[0.940, 0.960]</small>" in body and "+0.900 <small>≥ +0.870</small>" in body
     assert "random &lt;twin&gt;" in body and "half the floor: 9" in body
     assert "What a head &lt;causes&gt;." in body and "token &lt;b&gt;before" in body
     assert body.index("<h2>What this page cannot tell you</h2>") > body.index('id="measurements"')
 
 
-def test_words_say_value_interval_null_and_reason(tmp_path: Path) -> None:
-    rows = [
-        score(HeadId(0, 0), 0.78),
-        score(HeadId(0, 1), 0.07, "unclear"),
-        score(HeadId(0, 2), 0.2, "unclear"),
-        score(HeadId(0, 2), -0.04, "no", "sentence_end"),
-    ]
-    path = tmp_path / "page.html"
-    write_heads_page(
-        path, title="t", model="m", header={}, rows=rows, probes=PROBES, floor=0.05, counts={},
-        distance_profiles={}, examples=[], cannot_tell=[],
-    )  # fmt: skip
-    data = re.search(r'id="data">(.*?)</script>', path.read_text(encoding="utf-8"))
-    assert data
-    heads = json.loads(data[1])["heads"]
-    assert heads["L0H0"]["says"][0][2] == (
-        "Pays 0.83 [0.82, 0.84] of its attention to the previous token; the largest null (uniform) gives 0.05."
+def says(row: HeadScore, facts: ScanFacts = FACTS) -> dict:
+    """What the card says of one row."""
+    return card_data(row.head, [row], facts, None)["says"][0]
+
+
+def test_words_say_value_interval_null_and_reason() -> None:
+    strong, weak = score(HeadId(0, 0), 0.78), score(HeadId(0, 1), 0.07, "unclear")
+    assert says(strong)["found"] == (
+        "At the token just before: 0.83 [0.82, 0.84] of its attention; the largest null (uniform) gives 0.05."
     )
-    assert "+0.04, is below the floor of 0.05" in heads["L0H1"]["says"][0][3]
-    assert heads["L0H2"]["says"][0][3].startswith("Not confirmed")
-    assert heads["L0H2"]["not"] == "sentence end"
+    assert says(strong)["nulls"] == [["uniform", 0.05], ["random <twin>", 0.01]]
+    assert "+0.040, is below the floor of 0.05" in says(weak)["why"][0]
+    assert "not confirmed" in says(score(HeadId(0, 2), 0.2, "unclear"))["why"][0]
+    rows = [strong, score(HeadId(0, 0), -0.04, "no", "sentence_end")]
+    assert card_data(HeadId(0, 0), rows, FACTS, None)["not"] == "sentence end"
+
+
+def test_a_role_says_its_cause_and_a_candidate_why_it_is_none() -> None:
+    row = score(HeadId(1, 0))
+    role = says(replace(row, status="role", cause=EFFECTS))
+    assert role["why"][0].startswith("A role: taking this attention away costs +0.030 nats")
+    assert "(corrected lower end +0.010), where it should help (every prediction)" in role["why"][0]
+    assert "pays 0.40 of its attention" in role["why"][-1] and role["cause"]["zero"] == 0.2
+    reasons = {
+        "not tested": says(row, ScanFacts(floor=0.05, served=SERVED, n_explained=0)),
+        "there was no served prediction (every prediction)": says(row),
+        "it serves no prediction (it rests)": says(replace(row, probe="first_token")),
+        "(corrected lower end \N{MINUS SIGN}0.020)": says(replace(row, cause={**EFFECTS, "edge_low": -0.02})),
+        "not on either half": says(replace(row, cause=EFFECTS)),
+    }
+    for reason, found in reasons.items():
+        assert found["why"][0].startswith("No role:") and reason in found["why"][0]
+
+
+def test_the_table_shows_the_edge_effect_where_it_was_tested() -> None:
+    tested = score_table([replace(score(HeadId(0, 0)), cause=EFFECTS)])
+    assert "<td>+0.030 <small>≥ +0.010</small></td></tr>" in tested
+    assert "<td>–</td></tr>" in score_table([score(HeadId(0, 0))])
+
+
+def test_basis_says_what_tokens_alone_would_give() -> None:
+    row = score(HeadId(1, 0), probe="sentence_end")
+    contextual = says(replace(row, basis="contextual", lexical=0.2))
+    assert "token identities and distance alone would give 0.20 of the 0.55" in contextual["why"][1]
+    assert contextual["lexical"] == 0.2
+    first = says(replace(row, head=HeadId(0, 0), basis="lexical", lexical=0.55))
+    assert "in layer 0 the two tokens and their positions decide" in first["why"][1]
+    assert "lexical" not in first
+
+
+def test_the_map_groups_probes_and_pairs_positions() -> None:
+    rows = [
+        score(HeadId(0, 0), probe="topic"), score(HeadId(0, 0), probe="subject"), score(HeadId(0, 0)),
+        replace(score(HeadId(0, 0), probe="subject"), position="before"), score(HeadId(0, 0), probe="label_x"),
+    ]  # fmt: skip
+    assert columns_of(rows, PROBES) == [
+        ("previous_token", "word"), ("subject", "word"), ("subject", "before"), ("topic", "word"), ("label_x", "word"),
+    ]  # fmt: skip
+    text = heat_map(rows, PROBES, 0.05)
+    assert re.findall(r"class=group colspan=\d+>([^<]+)<", text) == [
+        "position", "clause", "people and topic", "others",
+    ]  # fmt: skip
+    assert text.count("colspan=2") == 2 and text.count("rowspan=2") == 3  # of the clause and its one probe
+
+
+def test_a_profile_is_a_path_of_its_heights() -> None:
+    assert 'd="M0 20V10h16V0h16V20h16V15h16V20z"' in sparkline(np.array([0.2, 0.4, np.nan, 0.1]))
+    assert sparkline(np.zeros(4)) == ""
+
+
+def test_the_figure_shows_the_best_head_of_each_kind_or_says_that_there_is_none() -> None:
+    heads = [HeadId(0, index) for index in range(3)]
+    story, kind = paragraph(heads), KINDS[0]
+    rows = [score(head, 0.5 - 0.1 * head.index) for head in heads]
+    assert best_on(story, kind, rows)[0].head == heads[2]  # of equal status, the one that does it most here
+    assert best_on(story, kind, [replace(rows[0], status="role"), *rows[1:]])[0].head == heads[0]
+    text = paper_figure(story, rows)
+    assert text.count("<article>") == 1 and "0.67 on this paragraph" in text
+    assert '<span class="p asks" style="--x:0.67" title="0.67">&lt;i&gt;day</span>' in text
+    assert "From <q>&lt;i&gt;day</q> at <q>One</q> 0.67" in text
+    none = paper_figure(story, [replace(row, status="no") for row in rows])
+    assert "No head of this model does this beyond its nulls" in none and "asks" not in none
+    assert paper_figure(story, [score(heads[0], probe="sentence_end")]) == ""
+
+
+def test_the_paragraph_is_labelled_and_read_by_the_probes() -> None:
+    labels = read_labels(paragraph_story())
+    assert labels is not None and labels.topics == ("apple", "park")
+    model = load_model("shipped:l1_h64")
+    read = read_paragraph(model)
+    assert set(read.kinds) == {kind.title for kind in KINDS}
+    tokens, titles = read.example.tokens, {kind.noun: kind.title for kind in KINDS if kind.noun}
+    assert [one.position for one in read.kinds["The subject of the clause"]] == ["word", "before"]
+    for noun, title in titles.items():
+        at_word = read.kinds[title][0]
+        assert {tokens[query] for query in at_word.queries} == {" the", " a"}
+        keys = [index for index, token in enumerate(tokens) if token == f" {noun}"]
+        assert len(keys) >= 2
+        for head, value in at_word.values.items():
+            pattern = read.example.patterns[head]
+            masses = [sum(pattern[query, key] for key in keys if key < query) for query in at_word.queries]
+            assert value == pytest.approx(float(np.mean(masses)), abs=1e-6)
 
 
 def test_summary_counts_each_head_once_by_its_best_row() -> None:
@@ -245,7 +361,7 @@ def test_a_large_scan_stays_below_five_megabytes_and_says_what_it_left_out(tmp_p
     rows = [score(head, 0.9 - 0.001 * place) for place, head in enumerate(heads) for _ in range(8)]
     path = tmp_path / "page.html"
     write_heads_page(
-        path, title="t", model="m", header={}, rows=rows, probes=PROBES, floor=0.05, counts={},
+        path, title="t", model="m", header={}, rows=rows, probes=PROBES, facts=FACTS, counts={},
         distance_profiles={head: np.full(64, 1 / 64) for head in heads},
         examples=[ExamplePattern(f"Story {n}", tokens, dict.fromkeys(heads, pattern)) for n in range(3)],
         cannot_tell=[],
@@ -261,7 +377,7 @@ def test_a_large_scan_stays_below_five_megabytes_and_says_what_it_left_out(tmp_p
 
 def test_empty_results_still_make_a_page(tmp_path: Path) -> None:
     write_heads_page(
-        tmp_path / "page.html", title="t", model="m", header={}, rows=[], probes={}, floor=0.05, counts={},
+        tmp_path / "page.html", title="t", model="m", header={}, rows=[], probes={}, facts=FACTS, counts={},
         distance_profiles={}, examples=[], cannot_tell=[],
     )  # fmt: skip
     assert "None of the 0 heads" in (tmp_path / "page.html").read_text(encoding="utf-8")

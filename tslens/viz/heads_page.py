@@ -5,38 +5,26 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from tslens.types import HeadId, HeadScore
-from tslens.viz.heads_table import (
-    STATUSES,
-    by_strength,
-    heat_map,
-    largest_null,
-    score_table,
-    words,
-)
-from tslens.viz.page import (
-    build_page,
-    definitions,
-    escape,
-    limits_section,
-    number,
-    room_left,
-    signed,
-    write_page,
-)
-from tslens.viz.patterns import CHART_TOKENS, ExamplePattern, heads_that_fit, panel, story_data, wall
+from tslens.viz.heads_cards import card_data, small_cards
+from tslens.viz.heads_table import score_table
+from tslens.viz.heads_words import STATUSES, ScanFacts, by_strength, words
+from tslens.viz.heat_map import heat_map
+from tslens.viz.page import build_page, definitions, escape, limits_section, number, room_left, write_page
+from tslens.viz.paper_figure import paper_figure
+from tslens.viz.paragraph import Paragraph
+from tslens.viz.patterns import CHART_TOKENS, ExamplePattern, heads_that_fit, panel, story_data
 
-_SCRIPTS = ("view.js", "table.js")
+_SCRIPTS = ("rows.js", "view.js", "table.js")
 _NOTE_BYTES = 1000
-
-# Probes whose name is no noun phrase of what is attended to; all others read "the <name>".
-_TARGETS = {
-    "duplicate_token": "earlier copies of the same token",
-    "induction": "the token after an earlier copy",
+_WAYS = {
+    "edge": "the role's attention",
+    "zero": "the whole head, zeros for it",
+    "mean": "the whole head, its mean for it",
+    "resample": "the whole head, another story's for it",
 }
 
 
@@ -48,46 +36,52 @@ def write_heads_page(
     header: Mapping[str, str],
     rows: Sequence[HeadScore],
     probes: Mapping[str, str],
-    floor: float,
+    facts: ScanFacts,
     counts: Mapping[str, int],
     distance_profiles: Mapping[HeadId, np.ndarray],
     examples: Sequence[ExamplePattern],
     cannot_tell: Sequence[str],
+    paragraph: Paragraph | None = None,
+    agreement: Mapping[str, float] | None = None,
 ) -> None:
     """Write the page of a head scan: one HTML file below 5 MB, nothing from the network.
 
-    ``header``: facts, as name and value. ``probes``: name and one sentence, in the order of the columns.
-    ``floor``: the excess that a candidate's corrected lower end must reach. ``counts``: what the count of
-    candidates is for, and the count. ``distance_profiles``: mean attention ``[distance]`` of each head.
+    ``header``: facts, as name and value. ``probes``: name and one sentence of each. ``facts``: floor, served
+    predictions, stories of the causal test. ``counts``: what the count of candidates is for, and the count.
+    ``distance_profiles``: mean attention ``[distance]`` of each head.
     ``examples``: stories with their patterns; heads with the least excess lose theirs where not all fit.
-    Equal input gives equal bytes. Raises RunError where ``path`` cannot be written.
+    ``paragraph``: that of the paper's figure, shown before the other examples. ``agreement``: rank correlations of the
+    ways to take a head away, as ``edge~zero``. Equal input gives equal bytes.
+    Raises RunError where ``path`` cannot be written.
     """
     ranked = sorted(rows, key=by_strength)
     order = list(dict.fromkeys(row.head for row in ranked))
-    heads = {
-        str(head): _head_data(head, ranked, floor, distance_profiles.get(head)) for head in sorted(order)
-    }
+    heads = {str(head): card_data(head, ranked, facts, distance_profiles.get(head)) for head in sorted(order)}
+    shown = [*([paragraph.example] if paragraph else []), *examples]
 
     def page(kept: Sequence[HeadId]) -> str:
         return build_page(
             title=title,
             lead=summary(ranked, model),
             header={"model": model, **header},
-            main=_overview(ranked, probes, floor, _crop_note(examples, order, kept))
+            main=_overview(ranked, probes, facts.floor)
+            + _heads(ranked, distance_profiles, _crop_note(shown, order, kept))
+            + (paper_figure(paragraph, ranked) if paragraph else "")
             + _measurements(ranked)
-            + _meaning(probes, floor, counts)
+            + _meaning(probes, facts, counts, agreement or {})
             + limits_section(cannot_tell),
             data={
                 "selected": str(order[0]) if order else None,
                 "heads": heads,
-                "stories": [story_data(example, kept, CHART_TOKENS) for example in examples],
+                "stories": [story_data(example, kept, CHART_TOKENS) for example in shown],
                 "chart_tokens": CHART_TOKENS,
+                "floor": facts.floor,
             },
             scripts=_SCRIPTS,
         )
 
     room = room_left(page([])) - _NOTE_BYTES
-    write_page(path, page(heads_that_fit(examples, order, room, CHART_TOKENS)))
+    write_page(path, page(heads_that_fit(shown, order, room, CHART_TOKENS)))
 
 
 def summary(rows: Sequence[HeadScore], model: str) -> str:
@@ -110,42 +104,6 @@ def summary(rows: Sequence[HeadScore], model: str) -> str:
     return f"{'; '.join(parts)}."
 
 
-def _head_data(
-    head: HeadId, ranked: Sequence[HeadScore], floor: float, profile: np.ndarray | None
-) -> Mapping[str, Any]:
-    own = [row for row in ranked if row.head == head]
-    values = [] if profile is None else np.asarray(profile, dtype=np.float64).tolist()
-    return {
-        "says": [[row.status, _place(row), *_sentence(row, floor)] for row in own if row.status != "no"],
-        "not": ", ".join(_place(row) for row in own if row.status == "no"),
-        "profile": [round(value, 4) if np.isfinite(value) else None for value in values],
-    }
-
-
-def _place(row: HeadScore) -> str:
-    return words(row.probe) + (" (before)" if row.position == "before" else "")
-
-
-def _sentence(row: HeadScore, floor: float) -> tuple[str, str]:
-    """The row in words, and why it has its status."""
-    target = _TARGETS.get(row.probe, f"the {words(row.probe)}")
-    null_name, null = largest_null(row)
-    where = "At the token before the word, pays" if row.position == "before" else "Pays"
-    found = (
-        f"{where} {number(row.value)} [{number(row.low)}, {number(row.high)}] of its attention to {target}; "
-        f"the largest null ({words(null_name)}) gives {number(null)}."
-    )
-    if row.status != "unclear":
-        reason = f"Basis: {row.basis}." if row.basis else ""
-    elif row.excess_low < floor:
-        low = signed(row.excess_low)
-        reason = f"The corrected lower end of the excess, {low}, is below the floor of {floor:g}."
-    else:
-        first, second = ("not known" if value is None else signed(value) for value in row.excess_halves)
-        reason = f"Not confirmed: the excess is {first} and {second} on the two halves of the stories."
-    return found, reason
-
-
 def _crop_note(examples: Sequence[ExamplePattern], order: Sequence[HeadId], kept: Sequence[HeadId]) -> str:
     notes = []
     if any(len(example.tokens) > CHART_TOKENS for example in examples):
@@ -160,12 +118,21 @@ def _crop_note(examples: Sequence[ExamplePattern], order: Sequence[HeadId], kept
     return " ".join(notes)
 
 
-def _overview(rows: Sequence[HeadScore], probes: Mapping[str, str], floor: float, note: str) -> str:
+def _overview(rows: Sequence[HeadScore], probes: Mapping[str, str], floor: float) -> str:
     return (
-        '<section id="overview" class="split">\n<div>\n<h2>Heads by what they attend to</h2>\n'
-        '<p class="hint">Choose a head to see its attention.</p>\n'
-        f"{heat_map(rows, probes, floor)}</div>\n{panel('On a story', note)}"
-        f"{wall('All heads on this story', '')}</section>\n"
+        '<section id="overview">\n<h2>Heads by what they attend to</h2>\n'
+        '<p class="hint">A row for each head, a column for each question. Choose a head to see its card. Of a '
+        "relation between words, the left column asks at the word itself, the right one at the token before it, where "
+        "the model predicts the word.</p>\n"
+        f"{heat_map(rows, probes, floor)}</section>\n"
+    )
+
+
+def _heads(rows: Sequence[HeadScore], profiles: Mapping[HeadId, np.ndarray], note: str) -> str:
+    return (
+        '<section id="cards" class="split">\n<div>\n<h2>All heads</h2>\n'
+        '<p class="hint">What each does best. The line: mean attention by distance, the token itself at the left.</p>\n'
+        f"{small_cards(rows, profiles)}</div>\n{panel('On a story', note)}</section>\n"
     )
 
 
@@ -173,29 +140,57 @@ def _measurements(rows: Sequence[HeadScore]) -> str:
     return f'<section id="measurements">\n<h2>Every measurement</h2>\n{score_table(rows)}</section>\n'
 
 
-def _meaning(probes: Mapping[str, str], floor: float, counts: Mapping[str, int]) -> str:
+def _meaning(
+    probes: Mapping[str, str], facts: ScanFacts, counts: Mapping[str, int], agreement: Mapping[str, float]
+) -> str:
     counted = ", ".join(f"{escape(name)}: {count}" for name, count in counts.items())
     terms = {
         "value": "Mean attention that the head pays to what the probe looks for, 0 to 1, with its 95% "
         "interval from resampling whole stories.",
         "null": "The value that something simpler would give: a head that spreads its attention evenly, or "
-        "only by distance, other tokens of like frequency, a random twin of the model. The largest counts.",
+        "only by distance, other tokens of like frequency, other words of the same part of speech, a random twin of "
+        "the model. The largest counts.",
         "excess": "Value minus the largest null. Its lower end is corrected for the number of heads, probes "
         "and positions tested.",
-        "floor": f"{floor:g}. Being above the nulls is not yet a role: the corrected lower end of the excess "
+        "floor": f"{facts.floor:g}. Being above the nulls is not yet a role: the corrected lower end of the excess "
         "must reach this.",
         "p": "Chance of so large an excess if there were none, corrected likewise.",
         "mul": "The score of TransformerLens' head detector on the same tokens, where it has such a pattern.",
-        "basis": "What explains the attention: distance (positional), token identities (lexical), or neither "
-        "(contextual).",
+        "basis": "What explains the attention: distance (positional), token identities with distance (lexical), or "
+        "neither (contextual).",
         "position": "word: the query is the word itself; before: the token before it, where the model "
         "predicts it.",
+        "cause": "Change of the loss, in nats a token, where the role should help. First: the attention to what the "
+        "role looks for is moved to the start of the story, less what it costs to move as much attention from like "
+        "tokens; with the lower end of its interval, corrected for all rows tested. Then: all of it moved. Then: the "
+        "whole head replaced by zeros, by its mean at that place, by what it does in another story; a hollow mark is "
+        "that cost beyond the cost at like tokens, which the role does not serve.",
     }
     statuses = {f"{mark} {status}".strip(): text for status, (mark, text) in STATUSES.items()}
     return (
         '<section id="meaning">\n<h2>How to read the numbers</h2>\n'
         f"<h3>Figures</h3>\n{definitions(terms)}"
         f'<p class="counts">Candidates by floor: {counted}.</p>\n'
-        f"<h3>Status</h3>\n{definitions(statuses)}"
+        f"<h3>Status</h3>\n{definitions(statuses)}{_agreement(agreement)}"
         f"<h3>Probes</h3>\n{definitions({words(name): text for name, text in probes.items()})}</section>\n"
+    )
+
+
+def _agreement(agreement: Mapping[str, float]) -> str:
+    """How far the ways to take a head away give the same order of rows."""
+    if not agreement:
+        return ""
+    pairs = {
+        " and ".join(_WAYS.get(way, way) for way in name.split("~")): value
+        for name, value in agreement.items()
+    }
+    items = "".join(
+        f"<tr><th scope=row>{escape(name)}</th><td>{number(value)}</td></tr>\n"
+        for name, value in pairs.items()
+    )
+    return (
+        "<h3>Do the ways to take a head away agree?</h3>\n"
+        '<p class="hint">Rank correlation of what two ways cost, over all rows that were tested (1: the same order, '
+        "0: none).</p>\n"
+        f'<div class="box fit"><table class="plain"><tbody>\n{items}</tbody></table></div>\n'
     )

@@ -29,8 +29,8 @@ MAX_PAGE_BYTES = 4_900_000
 
 _LONG_FACT = 32
 _NOSCRIPT = (
-    "<noscript><p>Scripts are off. The tables on this page are complete without them; only the "
-    "drawings of attention are missing.</p></noscript>\n"
+    "<noscript><p>Scripts are off. The tables on this page are complete without them; only what is "
+    "drawn of a chosen head is missing.</p></noscript>\n"
 )
 _UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 _SPELLED = {"\n": "↵", "\t": "⇥"}

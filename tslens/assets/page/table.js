@@ -6,7 +6,19 @@
   const body = table.tBodies[0];
   const rows = [...body.rows];
   const heads = [...table.tHead.rows[0].cells];
-  const key = (row, column) => row.dataset.k.split("|")[column];
+  const statuses = ["role", "candidate", "unclear", "no"];
+  const kinds = ["head", "words", "words", "figure", "figure", "figure", "figure", "figure", "status", "words", "figure"];
+
+  // What a cell is sorted by; empty where there is nothing.
+  function key(row, column) {
+    const text = row.cells[column].textContent.trim();
+    if (text === "–") return "";
+    if (kinds[column] === "words") return text;
+    if (kinds[column] === "status") return statuses.indexOf(row.cells[column].firstChild.className);
+    if (kinds[column] === "figure") return parseFloat(text.replace("−", "-").replace("<", ""));
+    const [layer, index] = text.match(/\d+/g).map(Number);
+    return 1000 * layer + index;
+  }
 
   function sortBy(column) {
     const head = heads[column];

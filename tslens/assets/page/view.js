@@ -1,5 +1,5 @@
 "use strict";
-// The chosen head on a story: its words, its distance profile, coloured tokens, and CircuitsVis' pattern.
+// The chosen head on a story: coloured tokens and CircuitsVis' pattern; what else shows a head hears of it by event.
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const byId = (id) => document.getElementById(id);
@@ -21,73 +21,6 @@
     return cache.get(packed);
   };
   const weight = (pattern, query, key) => (key > query ? 0 : pattern[(query * (query + 1)) / 2 + key] / 255);
-
-  const marks = { role: "◆", candidate: "●", unclear: "○" };
-  function drawWords() {
-    const head = data.heads[state.head];
-    const lines = (head.says ?? []).map(([status, place, found, reason]) => {
-      const line = make("p", "", `says ${status}`);
-      line.append(make("b", `${marks[status]} ${status}: ${place}`, status), found);
-      if (reason) line.append(make("small", reason));
-      return line;
-    });
-    if (head.not) lines.push(make("p", `Not beyond its nulls: ${head.not}.`, "hint"));
-    byId("says").replaceChildren(...lines);
-  }
-
-  function drawProfile() {
-    const values = data.heads[state.head].profile ?? [];
-    const place = byId("profile");
-    place.replaceChildren();
-    if (!values.length) return;
-    const top = Math.max(0.001, ...values.map((value) => value ?? 0));
-    const peak = values.indexOf(Math.max(...values.map((value) => value ?? 0)));
-    const [width, height, left, bottom] = [Math.max(260, Math.min(640, place.clientWidth)), 130, 34, 18];
-    const step = (width - left) / values.length;
-    const draw = (tag, attributes, text) => {
-      const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-      for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-      if (text !== undefined) element.textContent = text;
-      return element;
-    };
-    const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img" });
-    svg.setAttribute("aria-label", `Mean attention by distance; largest at ${peak}, ${top.toFixed(2)}`);
-    const y = (value) => 8 + (height - bottom - 8) * (1 - value / top);
-    for (const value of [0, top / 2, top]) {
-      svg.append(
-        draw("line", { x1: left, x2: width, y1: y(value), y2: y(value) }),
-        draw("text", { x: left - 5, y: y(value) + 4, "text-anchor": "end" }, value.toFixed(2)),
-      );
-    }
-    values.forEach((value, distance) => {
-      const x = left + distance * step;
-      const bar = draw("rect", { x: x + step * 0.1, width: step * 0.8, y: y(value ?? 0), height: y(0) - y(value ?? 0) });
-      bar.append(draw("title", {}, `${distance}: ${value ?? "none"}`));
-      svg.append(bar);
-      if (distance < 2 || distance % 8 === 0) {
-        svg.append(draw("text", { x: x + step / 2, y: height - 4, "text-anchor": "middle" }, distance));
-      }
-    });
-    const numbers = make("details");
-    const box = make("div", "", "box");
-    const table = make("table");
-    table.innerHTML = "<thead><tr><th scope=col>tokens back</th><th scope=col>mean attention</th></tr></thead>";
-    const body = make("tbody");
-    values.forEach((value, distance) => {
-      const row = make("tr");
-      row.append(make("td", String(distance)), make("td", value === null ? "–" : value.toFixed(4)));
-      body.append(row);
-    });
-    table.append(body);
-    box.append(table);
-    numbers.append(make("summary", "As numbers"), box);
-    place.append(
-      make("h3", "How far back it looks"),
-      make("p", "Mean attention by distance in tokens; 0 is the token itself.", "hint"),
-      svg,
-      numbers,
-    );
-  }
 
   function buildTokens() {
     const text = byId("text");
@@ -181,19 +114,26 @@
     inView.observe(byId("pattern"));
   }
 
-  // A small picture of every head's pattern, in the page's own colours.
+  // A small picture of every head's pattern, in the page's own colours: in the cards of all heads, else on a wall.
   function drawWall() {
-    const wall = byId("wall").querySelector("div");
-    wall.replaceChildren(
-      ...Object.keys(data.heads).filter(patternOf).map((head) => {
-        const link = make("a");
-        link.href = `#${head}`;
-        link.append(make("canvas"), head);
-        return link;
-      }),
-    );
-    for (const link of wall.children) paint(link.firstChild, patternOf(link.textContent));
+    for (const head of Object.keys(data.heads)) {
+      const pattern = patternOf(head);
+      const link = document.querySelector(`#heads a[href="#${head}"]`) ?? (pattern && onWall(head));
+      if (!link) continue;
+      const canvas = link.querySelector("canvas") ?? link.insertBefore(make("canvas"), link.firstChild);
+      canvas.hidden = !pattern;
+      if (pattern) paint(canvas, pattern);
+    }
     markChosen();
+  }
+  function onWall(head) {
+    const wall = byId("wall").querySelector("div");
+    const known = wall.querySelector(`a[href="#${head}"]`);
+    if (known) return known;
+    const link = make("a", head);
+    link.href = `#${head}`;
+    wall.append(link);
+    return link;
   }
   function paint(canvas, pattern) {
     const size = story().tokens.length;
@@ -223,8 +163,7 @@
     state.head = head;
     const [, layer, index] = head.match(/L(\d+)H(\d+)/);
     byId("head").replaceChildren(head, make("small", ` layer ${layer}, head ${index}`));
-    drawWords();
-    drawProfile();
+    document.dispatchEvent(new CustomEvent("head", { detail: head }));
     markChosen();
     if (story()) {
       colourTokens();
@@ -284,7 +223,7 @@
       byId("story").append(option);
     });
     byId("story").hidden = data.stories.length === 1;
-    byId("wall").hidden = false;
+    if (byId("wall")) byId("wall").hidden = false;
     buildTokens();
   } else {
     byId("stories").hidden = true;

@@ -1,0 +1,167 @@
+"use strict";
+// The card of the chosen head: what it says of each probe, with figures as dots on one axis, and its distance profile.
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const make = (tag, text = "", name = "") => {
+    const element = document.createElement(tag);
+    if (text) element.textContent = text;
+    if (name) element.className = name;
+    return element;
+  };
+  const minus = (text) => text.replace("-", "−");
+  const change = (figure) => minus((figure > 0 ? "+" : "") + figure.toFixed(3));
+  const marks = { role: "◆", candidate: "●", unclear: "○" };
+  const effects = [
+    ["edge", "this attention, beyond like attention"],
+    ["full", "all of this attention"],
+    ["zero", "whole head: zeros for it"],
+    ["mean", "whole head: its mean for it"],
+    ["resample", "whole head: another story’s for it"],
+  ];
+
+  // Lines of a dot chart on one axis: [name, kind, value, low, high, hollow]; low, high and hollow may be missing.
+  function chart(lines, [from, to], shown, unit, title) {
+    const box = make("div", "", "dots");
+    const place = (value) => `${(100 * (Math.min(to, Math.max(from, value)) - from)) / (to - from)}%`;
+    for (const [name, kind, value, low, high, hollow] of lines) {
+      const track = make("span", "", `track ${kind}`);
+      track.style.setProperty("--zero", place(0));
+      const dot = (at, style) => {
+        const mark = make("i", "", style);
+        mark.style.left = place(at);
+        track.append(mark);
+      };
+      if (low !== undefined) {
+        const whisker = make("i", "", "whisker");
+        whisker.style.left = place(low);
+        whisker.style.width = `calc(${place(high)} - ${place(low)})`;
+        track.append(whisker);
+      }
+      if (hollow !== undefined) dot(hollow, "dot hollow");
+      dot(value, "dot");
+      const figure = make("span", shown(value), "figure");
+      if (hollow !== undefined) figure.append(make("small", ` ${shown(hollow)}`));
+      box.append(make("span", name, "name"), track, figure);
+    }
+    const axis = make("span", "", "axis");
+    const short = (value) => minus(String(Number(value.toPrecision(2))));
+    axis.append(make("span", short(from)), make("span", unit), make("span", short(to)));
+    box.append(make("span"), axis, make("span"));
+    box.setAttribute("role", "group");
+    box.setAttribute("aria-label", title);
+    return box;
+  }
+  const roundUp = (value, steps) => steps.find((step) => value <= step) ?? steps.at(-1);
+
+  function attention(row) {
+    const [value, low, high] = row.value;
+    const lines = [["this head", "value", value, low, high]];
+    if (row.lexical !== undefined) lines.push(["token identities and distance alone", "lexical", row.lexical]);
+    lines.push(...row.nulls.filter(([, figure]) => figure !== null).map(([name, figure]) => [`null: ${name}`, "null", figure]));
+    const top = roundUp(Math.max(...lines.map((line) => line[4] ?? line[2])), [0.1, 0.2, 0.3, 0.5, 0.75, 1]);
+    return chart(lines, [0, top], (figure) => figure.toFixed(2), "attention", "Attention of this head, and what simpler things would give");
+  }
+
+  function causes(row) {
+    const known = effects.filter(([name]) => typeof row.cause[name] === "number");
+    if (!known.length) return [];
+    const lines = known.map(([name, words]) => {
+      const value = row.cause[name];
+      const low = name === "edge" ? row.cause.edge_low : undefined;
+      const whisker = typeof low === "number" ? [Math.min(low, value), value] : [undefined, undefined];
+      return [words, name === "edge" ? "edge" : "ablation", value, ...whisker, row.cause[`${name}_beyond`]];
+    });
+    const all = lines.flatMap(([, , value, low, , hollow]) => [value, low ?? 0, hollow ?? 0]);
+    const [least, most] = [Math.min(0, ...all), Math.max(0, ...all)];
+    const margin = 0.04 * (most - least || 1);
+    const range = [least < 0 ? least - margin : 0, most + margin];
+    const note = "What it costs to take away, nats a token where it should help. Hollow mark, second figure: beyond the cost at like tokens.";
+    return [make("p", note, "hint"), chart(lines, range, change, "nats", note)];
+  }
+
+  function drawRow(row, open) {
+    const line = make("details", "", `says ${row.status}`);
+    line.open = open;
+    const top = make("summary");
+    top.append(make("b", `${marks[row.status]} ${row.status}: ${row.place}`, row.status), row.at ? ` ${row.at}` : "");
+    top.append(make("small", ` ${row.value[0].toFixed(2)} against ${Math.max(0, ...row.nulls.map((one) => one[1])).toFixed(2)}`));
+    const low = `Lower end of the excess, corrected: ${minus(row.excess_low.toFixed(3))} (floor ${data.floor}).`;
+    line.append(top, make("p", row.found), attention(row), make("p", low, "hint"));
+    const [reason, ...rest] = row.why;
+    if (reason) line.append(make("p", reason, "reason"));
+    if (rest.length) line.append(make("p", rest.join(" ")));
+    if (row.cause) line.append(...causes(row));
+    return line;
+  }
+
+  function drawSays(head) {
+    const rows = head.says ?? [];
+    const open = Math.max(1, Math.min(2, rows.filter((row) => row.status === "role").length));
+    const lines = rows.map((row, index) => drawRow(row, index < open));
+    if (head.not) lines.push(make("p", `Not beyond its nulls: ${head.not}.`, "hint"));
+    document.getElementById("says").replaceChildren(...lines);
+  }
+
+  function drawProfile(head) {
+    const values = head.profile ?? [];
+    const place = document.getElementById("profile");
+    place.replaceChildren();
+    if (!values.length) return;
+    const top = Math.max(0.001, ...values.map((value) => value ?? 0));
+    const peak = values.indexOf(Math.max(...values.map((value) => value ?? 0)));
+    const [width, height, left, bottom] = [Math.max(260, Math.min(640, place.clientWidth)), 130, 34, 18];
+    const step = (width - left) / values.length;
+    const draw = (tag, attributes, text) => {
+      const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+      for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+      if (text !== undefined) element.textContent = text;
+      return element;
+    };
+    const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img" });
+    svg.setAttribute("aria-label", `Mean attention by distance; largest at ${peak}, ${top.toFixed(2)}`);
+    const y = (value) => 8 + (height - bottom - 8) * (1 - value / top);
+    for (const value of [0, top / 2, top]) {
+      svg.append(
+        draw("line", { x1: left, x2: width, y1: y(value), y2: y(value) }),
+        draw("text", { x: left - 5, y: y(value) + 4, "text-anchor": "end" }, value.toFixed(2)),
+      );
+    }
+    values.forEach((value, distance) => {
+      const x = left + distance * step;
+      const bar = draw("rect", { x: x + step * 0.1, width: step * 0.8, y: y(value ?? 0), height: y(0) - y(value ?? 0) });
+      bar.append(draw("title", {}, `${distance}: ${value ?? "none"}`));
+      svg.append(bar);
+      if (distance < 2 || distance % 8 === 0) {
+        svg.append(draw("text", { x: x + step / 2, y: height - 4, "text-anchor": "middle" }, distance));
+      }
+    });
+    place.append(
+      make("h3", "How far back it looks"),
+      make("p", "Mean attention by distance in tokens; 0 is the token itself.", "hint"),
+      svg,
+      profileTable(values),
+    );
+  }
+
+  function profileTable(values) {
+    const numbers = make("details");
+    const box = make("div", "", "box");
+    const table = make("table");
+    table.innerHTML = "<thead><tr><th scope=col>tokens back</th><th scope=col>mean attention</th></tr></thead>";
+    const body = make("tbody");
+    values.forEach((value, distance) => {
+      const row = make("tr");
+      row.append(make("td", String(distance)), make("td", value === null ? "–" : value.toFixed(4)));
+      body.append(row);
+    });
+    table.append(body);
+    box.append(table);
+    numbers.append(make("summary", "As numbers"), box);
+    return numbers;
+  }
+
+  document.addEventListener("head", ({ detail }) => {
+    drawSays(data.heads[detail]);
+    drawProfile(data.heads[detail]);
+  });
+})();
