@@ -63,8 +63,9 @@ def averaged(row: np.ndarray, query: np.ndarray, key: np.ndarray) -> Pairs:
     row, query, key = (np.asarray(array, dtype=np.int64) for array in (row, query, key))
     if not len(row):
         return Pairs(row, row, query, key, np.zeros(0))
-    asking = np.unique(row * (query.max() + 1) + query) // (query.max() + 1)
-    return Pairs(row, row, query, key, 1.0 / np.bincount(asking, minlength=row.max() + 1)[row])
+    asks = np.zeros((int(row.max()) + 1, int(query.max()) + 1), dtype=bool)
+    asks[row, query] = True
+    return Pairs(row, row, query, key, 1.0 / asks.sum(1)[row])
 
 
 def uniform(pairs: Pairs, n_clusters: int, window: int | None) -> Float[np.ndarray, " cluster"]:
@@ -140,14 +141,22 @@ def match(
     word of the asker's kind, and a unit that may stand for the target, in the same octave, that are no pair of the
     relation. So is seen whether a head looks at *the* subject of a verb or at any noun that lies as far before a verb.
     """
-    kind, every = batch.units.kind, batch.units.earlier(position)
+    kind = batch.units.kind
     n_rows, n_units = kind.shape
     n_classes = int(max(stand_ins.of.max(), stand_ins.wanted.max())) + 1
+    classes = np.where(kind >= 0, stand_ins.of[kind], -1)
+    askers = np.where(kind >= 0, stand_ins.asker[kind], -1)
+    target_class = stand_ins.wanted[kind[asked.row, asked.unit]]
     is_pair = np.zeros((n_rows, n_units, n_units), dtype=bool)
     is_pair[related.row, related.asker, related.unit] = True
-    target_class = stand_ins.wanted[kind[asked.row, asked.unit]]
-    other_class = stand_ins.of[kind[every.row, every.unit]]
-    free = (other_class >= 0) & ~is_pair[every.row, every.asker, every.unit]
+
+    # Of all pairs of units, those that could stand for any target.
+    every = batch.units.earlier(position)
+    wanted = np.isin(classes, np.unique(target_class[target_class >= 0]))
+    asking = np.isin(askers, np.unique(askers[asked.row, asked.asker]))
+    other = every.select(np.flatnonzero(wanted[every.row, every.unit] & asking[every.row, every.asker]))
+    other = other.select(~is_pair[other.row, other.asker, other.unit])
+    other_class = classes[other.row, other.unit]
 
     def cells(pairs: Asked, asks: np.ndarray, size: int, group: np.ndarray) -> np.ndarray:
         """Row, what asks, octave of distance, class."""
@@ -156,19 +165,19 @@ def match(
 
     n_near = n_rows * n_units * N_OCTAVES * n_classes
     near_target = cells(asked, asked.asker, n_units, target_class)
-    near_other = cells(every, every.asker, n_units, other_class)
-    met = (target_class >= 0) & _marks(near_other[free], n_near)[near_target]
-    used = free & _marks(near_target[met], n_near)[near_other]
+    near_other = cells(other, other.asker, n_units, other_class)
+    met = (target_class >= 0) & _marks(near_other, n_near)[near_target]
+    used = _marks(near_target[met], n_near)[near_other]
 
     n_far = n_rows * len(KINDS) * N_OCTAVES * n_classes
-    far_target = cells(asked, stand_ins.asker[kind[asked.row, asked.asker]], len(KINDS), target_class)
-    far_other = cells(every, stand_ins.asker[kind[every.row, every.asker]], len(KINDS), other_class)
-    met_far = (target_class >= 0) & ~met & _marks(far_other[free], n_far)[far_target]
-    used_far = free & _marks(far_target[met_far], n_far)[far_other]
+    far_target = cells(asked, askers[asked.row, asked.asker], len(KINDS), target_class)
+    far_other = cells(other, askers[other.row, other.asker], len(KINDS), other_class)
+    met_far = (target_class >= 0) & ~met & _marks(far_other, n_far)[far_target]
+    used_far = _marks(far_target[met_far], n_far)[far_other]
     return Matched(
         asked.select(met) + asked.select(met_far),
         np.concatenate([near_target[met], n_near + far_target[met_far]]),
-        every.select(used) + every.select(used_far),
+        other.select(used) + other.select(used_far),
         np.concatenate([near_other[used], n_near + far_other[used_far]]),
     )
 

@@ -62,8 +62,8 @@ class Asked:
         """Bin of the distance."""
         return octave(self.distance)
 
-    def select(self, chosen: Bool[np.ndarray, " pair"]) -> Asked:
-        """Some of the pairs."""
+    def select(self, chosen: Bool[np.ndarray, " pair"] | Int[np.ndarray, " chosen"]) -> Asked:
+        """Some of the pairs, by flag or by number."""
         return Asked(*(array[chosen] for array in self._columns()))
 
     def __add__(self, other: Asked) -> Asked:
