@@ -1,4 +1,4 @@
-"""A probe of one's own: which heads look at the last colour? Intervals, nulls, basis and cause come with it."""
+"""A probe of one's own: which heads look at the last colour? Intervals, nulls, cause and a page come with it."""
 
 import sys
 from dataclasses import replace
@@ -28,4 +28,6 @@ stories = []
 for story in tslens.write_stories(60, seed=0):
     is_colour = [story.text[start:end].lower() in COLOURS for start, end in find_words(story.text)]
     stories.append(replace(story, extra={**story.extra, "colour": is_colour}))
-print(tslens.score_heads(model, stories, probes=[LastColour()], n_explain=20, seed=0).to_pandas())
+report = tslens.score_heads(model, stories, probes=[LastColour()], n_explain=20, seed=0)
+tslens.write_atlas("colours.html", report, model, stories, name="l1_h64")
+print(report.to_pandas())

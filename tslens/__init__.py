@@ -34,6 +34,7 @@ _HOME = {
     "load_model": "tslens.model.load",
     "NgramModel": "tslens.model.ngram",
     "score_heads": "tslens.probes.scan",
+    "write_atlas": "tslens.viz.atlas",
     "train_model": "tslens.train.loop",
 }
 
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from tslens.types import Labels as Labels
     from tslens.types import Provenance as Provenance
     from tslens.types import Story as Story
+    from tslens.viz.atlas import write_atlas as write_atlas
 
 
 def __getattr__(name: str) -> Any:

@@ -166,7 +166,8 @@ def audit_planted(
 
     ``stories``: with gold labels. Each scan holds one head for each probe and position, all of one strength and
     base. The annotator's labels are read at the strength at which they are asked about. Recall leaves out cases with a
-    query in fewer than 30 stories; they are named in the note.
+    query in fewer than 30 stories, and bands of distances to which even attention pays more than is planted; they are
+    named in the note.
     """
     on_stories = [probe for probe in probes if not _makes_sequences(probe, tokenizer)]
     related = [probe for probe in on_stories if isinstance(probe, RelationProbe)]
@@ -251,10 +252,15 @@ def _checks(
                 if (case.truth in relations) == (kind == "relations")
                 and (case.labels, case.strength) == (labels, strength)
             ]
-            counted = [case.is_positive for case in mine if case.n_stories >= MIN_CLUSTERS]
             few = sorted(
                 {f"{c.truth} {c.position} ({c.n_stories})" for c in mine if c.n_stories < MIN_CLUSTERS}
             )
+            beneath = sorted({case.truth for case in mine if _is_beneath(case)})
+            counted = [
+                case.is_positive for case in mine if case.n_stories >= MIN_CLUSTERS and not _is_beneath(case)
+            ]
+            notes = [f"in under {MIN_CLUSTERS} stories: {', '.join(few)}"] if few else []
+            notes += [f"even attention gives more: {', '.join(beneath)}"] if beneath else []
             yield Check(
                 "planted",
                 f"{kind} at {strength:g}, {labels} labels",
@@ -262,5 +268,10 @@ def _checks(
                 wanted,
                 share(counted),
                 len(counted),
-                f"in under {MIN_CLUSTERS} stories: {', '.join(few)}" if few else "",
+                "; ".join(notes),
             )
+
+
+def _is_beneath(case: Case) -> bool:
+    """Whether so much is planted in a band of distances as attention spread evenly pays to it anyway, or less."""
+    return case.null == "uniform" and case.strength is not None and case.value - case.excess >= case.strength

@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from tslens.model.load import ModelSource, open_model
 from tslens.model.loss import LossReport
 from tslens.model.story_model import StoryModel
@@ -18,20 +16,8 @@ from tslens.probes.results import save_head_scores
 from tslens.probes.scan import score_heads
 from tslens.probes.verdict import HeadsReport
 from tslens.provenance import provenance, utc_now
-from tslens.types import HeadId, Provenance, Story
-from tslens.viz.heads_page import write_heads_page
-from tslens.viz.heads_words import ScanFacts
-from tslens.viz.paragraph import read_paragraph
-from tslens.viz.patterns import ExamplePattern
-
-N_EXAMPLES, EXAMPLE_TOKENS = 2, 80
-CANNOT_TELL = (
-    "What a head writes: the probes read where it looks, and what the loss does when it may not look there.",
-    "That a head has no other role: only the probes listed here were run, and a role is of one probe at one position.",
-    "That a role is not shared: where two heads do the same, taking one away may cost nothing.",
-    "That the heads of the figure are the paper's: they are this model's, and one paragraph has no null.",
-    "Anything about other seeds, sizes or texts: these are figures of one trained model on these stories.",
-)
+from tslens.types import Provenance
+from tslens.viz.atlas import write_atlas
 
 
 @dataclass(frozen=True)
@@ -135,30 +121,8 @@ def validation_beside(source: ModelSource) -> str:
 
 def write_page(path: Path, scan: HeadsScan) -> None:
     """The HTML page, with the patterns of the paper's paragraph and of the first stories."""
-    report, first = scan.report, scan.opened.held_out.first[:N_EXAMPLES]
-    floors = {"half": report.floor / 2, "floor": report.floor, "double": report.floor * 2}
-    write_heads_page(
-        path,
-        title=f"Attention heads of {scan.source.label}",
-        model=scan.source.label,
-        header=page_header(scan),
-        rows=report.scores,
-        probes=report.probes,
-        facts=ScanFacts(
-            floor=report.floor,
-            served={probe.name: probe.served for probe in scan.probes},
-            n_explained=report.n_explained,
-        ),
-        counts={
-            f"{'the floor' if k == 'floor' else k + ' the floor'} ({floors[k]:g})": n
-            for k, n in report.counts_at_floors.items()
-        },
-        distance_profiles=report.distance_profiles,
-        examples=[example_pattern(scan.model, story, i) for i, story in enumerate(first)],
-        cannot_tell=CANNOT_TELL,
-        paragraph=read_paragraph(scan.model),
-        agreement=report.agreement,
-    )
+    first = scan.opened.held_out.first
+    write_atlas(path, scan.report, scan.model, first, name=scan.source.label, header=page_header(scan))
 
 
 def page_header(scan: HeadsScan) -> dict[str, str]:
@@ -179,18 +143,3 @@ def page_header(scan: HeadsScan) -> dict[str, str]:
         "command": record.command,
         "data sha256": record.data_sha256,
     }
-
-
-def example_pattern(model: StoryModel, story: Story, index: int) -> ExamplePattern:
-    """Patterns of all heads on the beginning of a story."""
-    tokenizer = model.tokenizer
-    assert tokenizer is not None  # or the scan had been refused
-    ids = [tokenizer.start_id, *tokenizer.encode(story.text)][:EXAMPLE_TOKENS]
-    tokens = torch.tensor([ids], device=model.device)
-    with torch.inference_mode():
-        patterns = {
-            HeadId(layer, head): pattern[0, head].float().cpu().numpy()
-            for layer, pattern in enumerate(model.attention_patterns(tokens))
-            for head in range(model.cfg.n_heads)
-        }
-    return ExamplePattern(f"Story {index + 1}", tokenizer.token_strings(ids), patterns)

@@ -233,13 +233,19 @@ def like_keys_difference(
     return kept + Pairs(row, row, query, key, -weight)
 
 
-def at_distance(pairs: Pairs, batch: TokenBatch, distance: int) -> Pairs:
-    """The mass that the same queries pay to the token a fixed distance back, position 0 excepted."""
+def fixed_offset(pairs: Pairs, batch: TokenBatch, distance: int) -> Pairs:
+    """What a head that looks a fixed distance back would catch of the targets.
+
+    That is what the same queries pay to that distance, whatever stands there, times the share of queries that have a
+    target there. Position 0 is no key.
+    """
     size = batch.tokens.shape[1]
+    share = pairs.sums(pairs.distance == distance, len(batch.length))
     asking = np.unique(pairs.row * size + pairs.query)
     row, query = asking // size, asking % size
     reaches = query > distance
-    return averaged(row[reaches], query[reaches], query[reaches] - distance)
+    paid = averaged(row[reaches], query[reaches], query[reaches] - distance)
+    return Pairs(paid.cluster, paid.row, paid.query, paid.key, paid.weight * share[paid.row])
 
 
 def shifted(pairs: Pairs, batch: TokenBatch) -> Pairs:

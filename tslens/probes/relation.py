@@ -15,7 +15,15 @@ from jaxtyping import Bool, Int
 
 from tslens.probes.base import Calibration, Null, Probe, Row
 from tslens.probes.batch import TokenBatch
-from tslens.probes.pairs import StandIns, asked_at, at_distance, match, matched_difference, on_tokens, shifted
+from tslens.probes.pairs import (
+    StandIns,
+    asked_at,
+    fixed_offset,
+    match,
+    matched_difference,
+    on_tokens,
+    shifted,
+)
 from tslens.probes.units import KIND, KINDS, LabelNeeds, UnitPairs
 from tslens.types import Position
 
@@ -25,9 +33,9 @@ class RelationProbe(Probe):
 
     ``relation``: name in ``tslens.labels.RELATIONS``. ``stand_ins``: kinds of units that may stand for targets in the
     null of like words; None: the target's own part of speech. Nulls: the distance profile at like positions
-    (``distance``); what the same queries pay to the next most frequent distance, whatever stands there (``offset``);
-    units of those kinds in the same octave of distance that are no target, see ``pairs.match`` (``words``); labels
-    shifted within the story (``shifted``).
+    (``distance``); what looking always to the next most frequent distance would catch (``offset``, see
+    ``pairs.fixed_offset``); units of those kinds in the same octave of distance that are no target, see
+    ``pairs.match`` (``words``); labels shifted within the story (``shifted``).
     """
 
     family = "relational"
@@ -57,7 +65,7 @@ class RelationProbe(Probe):
         words = match(asked, related, batch, position, self.kinds())
         nulls = {
             "distance": Null(profile=value),
-            "offset": Null(pairs=at_distance(value, batch, offsets[1] if len(offsets) > 1 else 1)),
+            "offset": Null(pairs=fixed_offset(value, batch, offsets[1] if len(offsets) > 1 else 1)),
             "words": Null(difference=matched_difference(words, batch)),
             "shifted": Null(pairs=shifted(value, batch)),
         }

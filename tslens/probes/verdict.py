@@ -45,9 +45,9 @@ class HeadsReport:
     ``n_excluded``: training stories that were left out. ``critical``: the c of the corrected intervals.
     ``n_cut``: stories longer than the context. ``counts_at_floors``: heads that would be candidates at ``half`` the
     floor, the ``floor``, and ``double``. ``distance_profiles``: [distance] mean attention per head.
-    ``probes``: description of each probe. ``left_out``: probes that need labels, where none could be had.
-    ``n_explained``: stories on which basis and cause of the candidates were measured. ``agreement``: rank correlations
-    of the ways to take a head away.
+    ``probes``, ``served``: of each probe its description, and which predictions its role serves. ``left_out``: probes
+    that need labels, where none could be had. ``n_explained``: stories on which basis and cause of the candidates
+    were measured. ``agreement``: rank correlations of the ways to take a head away.
     """
 
     scores: tuple[HeadScore, ...]
@@ -59,6 +59,7 @@ class HeadsReport:
     floor: float
     counts_at_floors: Mapping[str, int]
     probes: Mapping[str, str]
+    served: Mapping[str, str]
     distance_profiles: Mapping[HeadId, np.ndarray]
     left_out: tuple[str, ...] = ()
     n_explained: int = 0
@@ -169,6 +170,7 @@ def judge(
             for name, factor in (("half", 0.5), ("floor", 1.0), ("double", 2.0))
         },
         probes={probe.name: probe.description for probe in probes},
+        served={probe.name: probe.served for probe in probes},
         distance_profiles=distance_profiles,
         left_out=left_out,
     )
