@@ -11,6 +11,7 @@ from tslens.cli import options
 from tslens.cli.console import say, show
 
 MODEL = "l2_h64"
+N_EXPLAIN = 60  # stories: a first page soon
 
 
 def demo(
@@ -43,7 +44,8 @@ def demo(
         )
         show_result(result, corpus, as_json=False)
     page = out / "heads.html"
-    scan_model(str(run.path), None, N_STORIES, None, page, None, seed, device, as_json=False)
+    source = str(run.path)
+    scan_model(source, None, N_STORIES, None, page, None, seed, device, as_json=False, n_explain=N_EXPLAIN)
     show(
         f"\nOpen {page} in a browser: what each of the heads looks at.\n"
         "Try next:\n"
