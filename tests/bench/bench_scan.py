@@ -5,7 +5,10 @@ patterns, (3) the same with ``stop_at_layer``, which leaves the unembedding out.
 stories are read in rounds of all three in turn, and the ratio is the median over rounds. A line for each size of
 batch, the same for all; the line "best" gives each side its own best size.
 
-    python tests/bench/bench_scan.py [--models l1_h256 l4_h128] [--stories 100] [--rounds 5]
+Then what a probe costs: the time of the whole pass (plans, model, twins, sums) with all probes, and how much less it
+takes without each one.
+
+    python tests/bench/bench_scan.py [--models l1_h256 l4_h128 l8_h64] [--stories 100] [--rounds 5]
 """
 
 from __future__ import annotations
@@ -28,15 +31,15 @@ import torch
 
 from tslens.corpus.stories import read_stories
 from tslens.corpus.tokenizer import StoryTokenizer
-from tslens.files import data_dir
 from tslens.model.attention import Scratch
 from tslens.model.export import export_model
 from tslens.model.spec import ModelSpec
 from tslens.model.transformer import TinyTransformer
-from tslens.probes.base import find_probes
-from tslens.probes.batch import story_batches
+from tslens.probes.base import Probe, find_probes
+from tslens.probes.batch import TokenBatch, story_batches
+from tslens.probes.labels import needs_of
 from tslens.probes.plan import Plan, make_plan
-from tslens.probes.scan import calibrate, read_all
+from tslens.probes.scan import BATCH_TOKENS, calibrate, read_all, score_heads
 from tslens.stats import BootstrapSums, poisson_weights, second_half
 
 SIZES = (768, 1536, 4096)  # padded tokens a batch
@@ -45,22 +48,20 @@ SIZES = (768, 1536, 4096)  # padded tokens a batch
 def main() -> None:
     """Print a table of tokens per second and ratios."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--models", nargs="+", default=["l1_h256", "l4_h128"])
+    parser.add_argument("--models", nargs="+", default=["l1_h256", "l4_h128", "l8_h64"])
     parser.add_argument("--stories", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    real = data_dir() / "tinystories.jsonl.gz"
-    source = str(real) if real.exists() else "author:2000"
-    stories = list(read_stories(source, limit=2000))
+    stories = list(read_stories("author:2000"))  # with the labels that probes read
     tokenizer = StoryTokenizer.train(stories, vocab_size=4096)
-    print(
-        f"{options.stories} stories of {Path(source).name}, {torch.get_num_threads()} threads, tokens per second"
-    )
+    print(f"{options.stories} author stories, {torch.get_num_threads()} threads, tokens per second")
     print(
         f"{'model':10} {'tslens':>9} {'bridge':>9} {'+stop':>9} {'ratio':>7} {'(range)':>13} {'ratio to +stop':>15}"
     )
     for name in options.models:
         bench_model(name, tokenizer, stories[: options.stories], options.rounds)
+    for name in options.models:
+        bench_probes(name, tokenizer, stories[: options.stories])
 
 
 def bench_model(name: str, tokenizer: StoryTokenizer, stories: list, rounds: int) -> None:
@@ -95,7 +96,7 @@ def bench_model(name: str, tokenizer: StoryTokenizer, stories: list, rounds: int
     }
     best: dict[str, list[float]] = {}
     for size in SIZES:
-        batches = list(story_batches(stories, tokenizer, n_ctx=512, batch_tokens=size))
+        batches = batches_of(stories, tokenizer, probes, size)
         calibration = calibrate(batches, probes, tokenizer.vocab_size, window=256)
         plans = [make_plan(batch, probes, calibration) for batch in batches]
         n_tokens = sum(int(batch.length.sum()) for batch in batches)
@@ -110,6 +111,41 @@ def bench_model(name: str, tokenizer: StoryTokenizer, stories: list, rounds: int
             if statistics.median(found) > statistics.median(best.get(side, [0.0])):
                 best[side] = found
     show(name, "best", best)
+
+
+def batches_of(
+    stories: list, tokenizer: StoryTokenizer, probes: list[Probe], size: int = BATCH_TOKENS
+) -> list[TokenBatch]:
+    """The batches of a scan."""
+    return list(story_batches(stories, tokenizer, n_ctx=512, batch_tokens=size, labels=needs_of(probes)))
+
+
+def bench_probes(name: str, tokenizer: StoryTokenizer, stories: list, rounds: int = 3) -> None:
+    """Share of a pass that each probe adds, of the whole: the median over rounds."""
+    model = TinyTransformer(
+        ModelSpec.from_name(name), tokenizer.vocab_size, seed=0, tokenizer=tokenizer
+    ).eval()
+    probes = [probe for probe in find_probes().values() if probe.name != "induction"]
+    shares: dict[str, list[float]] = {probe.name: [] for probe in probes}
+    whole = []
+    for _ in range(rounds):
+        whole.append(seconds_of_pass(model, stories, probes))
+        for probe in probes:
+            less = seconds_of_pass(model, stories, [other for other in probes if other is not probe])
+            shares[probe.name].append((whole[-1] - less) / whole[-1])
+    middle = sorted(((statistics.median(found), probe) for probe, found in shares.items()), reverse=True)
+    print(f"{name}: {statistics.median(whole):.1f} s for all {len(probes)} probes; one adds, of the pass:")
+    print("  " + ", ".join(f"{probe} {share:+.0%}" for share, probe in middle[:6]), flush=True)
+
+
+@torch.inference_mode()
+def seconds_of_pass(model: TinyTransformer, stories: list, probes: list[Probe]) -> float:
+    """A whole pass: batches, plans, model and twins, sums, verdict."""
+    start = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        score_heads(model, stories, seed=0, probes=probes, n_explain=0)
+    return time.perf_counter() - start
 
 
 def show(name: str, size: str, speeds: dict[str, list[float]]) -> None:

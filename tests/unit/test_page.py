@@ -18,7 +18,7 @@ from tslens.types import HeadId, HeadScore, Status
 from tslens.viz.heads_cards import card_data, sparkline
 from tslens.viz.heads_page import summary, write_heads_page
 from tslens.viz.heads_table import score_table
-from tslens.viz.heads_words import ScanFacts
+from tslens.viz.heads_words import ScanFacts, basis
 from tslens.viz.heat_map import columns_of, heat_map
 from tslens.viz.look_page import write_look_page
 from tslens.viz.page import MAX_PAGE_BYTES, circuitsvis_script, embed_json, escape, visible
@@ -388,3 +388,12 @@ def test_an_unwritable_place_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(RunError):
         write(tmp_path / "file" / "page.html")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_where_the_nearest_word_would_do_as_well_the_row_says_so():
+    row = score(HeadId(1, 0), probe="subject")
+    assert "nearest" not in basis(row)
+    assert "On 91% of these queries the target is also the nearest such word." in basis(
+        replace(row, beside={"nearest": 0.91})
+    )
+    assert basis(replace(row, beside={"nearest": 0.4})) == basis(row)

@@ -85,6 +85,13 @@ def _edge(row: HeadScore) -> str:
     return f"{signed(effects['edge'], 3)}{low}"
 
 
+_BESIDE = {
+    "most_attended": "most attended word is a target",
+    "best_offset": "the best fixed distance hits",
+    "nearest": "the nearest like word is a target",
+}
+
+
 def _more(row: HeadScore) -> str:
     nulls = sorted(row.nulls.items(), key=lambda item: -item[1])[1:]
     lines = [f"{number(value, 3)} {escape(words(name))}" for name, value in nulls]
@@ -92,5 +99,8 @@ def _more(row: HeadScore) -> str:
     lines.append(f"excess on either half {first}, {second}")
     if row.value_all is not None:
         lines.append(f"value on all queries {number(row.value_all, 3)}")
+    lines += [
+        f"{_BESIDE.get(name, words(name))} {number(value, 3)}" for name, value in (row.beside or {}).items()
+    ]
     lines.append(f"{row.n_stories} stories")
     return "<br>".join(lines)

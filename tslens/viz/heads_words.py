@@ -22,6 +22,7 @@ STATUSES: Mapping[Status, tuple[str, str]] = {
     "unclear": ("○", "Above every null, but below the floor or not confirmed on either half."),
     "no": ("", "The corrected interval of the excess includes zero."),
 }
+MOSTLY_NEAREST = 0.7  # share of queries from which on it is said that "the nearest noun" would do as well
 RANK = {status: rank for rank, status in enumerate(STATUSES)}
 
 # From where, and at what.
@@ -142,6 +143,13 @@ def reason(row: HeadScore, facts: ScanFacts) -> str:
 
 def basis(row: HeadScore) -> str:
     """What explains the attention; empty where that was not asked."""
+    nearest = (row.beside or {}).get("nearest", 0.0)
+    if nearest < MOSTLY_NEAREST or not (said := _basis(row)):
+        return _basis(row)
+    return f"{said} On {nearest:.0%} of these queries the target is also the nearest such word."
+
+
+def _basis(row: HeadScore) -> str:
     if row.basis is None:
         return ""
     if row.basis == "positional":
