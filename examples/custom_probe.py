@@ -1,4 +1,4 @@
-"""A probe of one's own: which heads look at the last colour? Intervals, nulls, cause and a page come with it."""
+"""A probe of one's own: which heads look at the last colour or size? Intervals, nulls, cause, a page come with it."""
 
 import sys
 from dataclasses import replace
@@ -29,5 +29,5 @@ for story in tslens.write_stories(60, seed=0):
     is_colour = [story.text[start:end].lower() in COLOURS for start, end in find_words(story.text)]
     stories.append(replace(story, extra={**story.extra, "colour": is_colour}))
 report = tslens.score_heads(model, stories, probes=[LastColour()], n_explain=20, seed=0)
-tslens.write_atlas("colours.html", report, model, stories, name="l1_h64")
+tslens.write_atlas("colours.html", report, model, stories, name="the model")
 print(report.to_pandas())

@@ -21,9 +21,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from scipy.stats import t
 
 N_REPLICATES = 1000
 MIN_CLUSTERS = 30
+MIN_HALF = 5  # stories of either half, below which nothing is confirmed
 _POISSON = np.searchsorted(  # quantiles of Poisson(1) at 65,536 even steps: a draw is one look-up
     np.cumsum([np.exp(-1.0) / math.factorial(k) for k in range(12)]), (np.arange(2**16) + 0.5) / 2**16
 ).astype(np.int8)
@@ -57,11 +59,9 @@ class Means:
 
     def interval(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper ends [column, head] of the studentised bootstrap interval of each mean."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            t = (self.mean[1:] - self.mean[0]) / self.se[1:]
-        t = np.where(np.isfinite(t), t, 0.0)
+        scaled = scaled_deviations(self.mean[1:], self.mean[0], self.se[1:])
         tail = (1 - level) / 2
-        low_t, high_t = np.quantile(t, tail, axis=0), np.quantile(t, 1 - tail, axis=0)
+        low_t, high_t = np.quantile(scaled, tail, axis=0), np.quantile(scaled, 1 - tail, axis=0)
         return self.mean[0] - high_t * self.se[0], self.mean[0] - low_t * self.se[0]
 
 
@@ -121,6 +121,12 @@ class BootstrapSums:
             variance = np.maximum(second / n - mean**2, 0.0)
             se = np.sqrt(variance / np.maximum(n - 1, 1))
         return Means(mean, se, self.weight[pick].sum(0)[0].numpy())
+
+
+def one_sided(n: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """Student's quantile for the lower end of a one-sided 95% interval of a mean over ``n`` stories."""
+    quantile: np.ndarray = t.ppf(0.95, np.maximum(np.asarray(n) - 1, 1))
+    return quantile
 
 
 def scaled_deviations(

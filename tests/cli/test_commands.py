@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from tslens.corpus.author import write_stories
 from tslens.files import read_jsonl
 from tslens.probes.base import find_probes
 
@@ -92,6 +93,20 @@ def test_heads_leaves_rows_and_page_and_repeats_them_byte_for_byte(tslens, proje
     assert header["n_stories"] == 35
     assert len(rows) == 2 * 2 * N_ROWS
     assert (tmp_path / "one.html").stat().st_size < 5_000_000
+
+
+@pytest.mark.filterwarnings("ignore:.*has queries in only:UserWarning")
+def test_without_a_parser_probes_that_need_one_are_left_out_and_it_says_so(
+    tslens, project, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("tslens.probes.scan.parser_is_missing", lambda: "no parser")
+    bare = tmp_path / "bare.jsonl"
+    lines = [json.dumps({"text": story.text}) for story in write_stories(40, seed=3)]
+    bare.write_text("\n".join(lines), encoding="utf-8")
+    done = tslens("heads", "--model", "l2_h32", "--stories", bare, "--n-explain", 0, "--json")
+    assert done.code == 3
+    assert "subject" in done.err
+    assert {"previous_token", "sentence_end"} <= {row["probe"] for row in json.loads(done.out)["heads"]}
 
 
 @pytest.mark.filterwarnings("default")

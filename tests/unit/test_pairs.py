@@ -65,7 +65,7 @@ def unit_batch(rows):
     for index, row in enumerate(rows):
         table[:, index, : len(row)] = np.array([(first, last, KIND[kind]) for first, last, kind in row]).T
     batch = batch_of_tokens([list(range(row[-1][1] + 2)) for row in rows], [*range(len(rows))])
-    return replace(batch, units=Units(*table))
+    return replace(batch, units=Units(*table, np.full_like(table[0], -1)))
 
 
 def unit_pairs(*pairs):

@@ -31,7 +31,7 @@ def by_loops(pattern, length):
         for query in range(1, length[row]):
             band = int(np.floor(np.log2(query)))
             before = sum(2 * 2**b for b in range(band))
-            for distance in range(query + 1):
+            for distance in range(query):  # position 0 is no key
                 profile[row, :, before + distance] += pattern[row, :, query, query - distance].numpy()
                 asking[row, before + distance] += 1
     return profile / np.maximum(asking, 1)[:, None], asking

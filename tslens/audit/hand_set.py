@@ -161,8 +161,10 @@ def audit_hand_set(
             for score in scores
             if (score.head, score.probe, score.position) == (head, job, "word")
         ]
-    jobs = share([case.is_positive for case in cases])
-    missed = ", ".join(case.truth for case in cases if not case.is_positive)
+    names = {probe.name for probe in probes}
+    found = {case.truth: case.is_positive for case in cases}  # a job without a row is not found either
+    jobs = [found.get(job, False) for job in JOBS.values() if job in names]
+    missed = ", ".join(job for job in JOBS.values() if job in names and not found.get(job, False))
     related = {probe.name for probe in probes if isinstance(probe, RelationProbe)}
     silent_rows = [score for score in scores if score.head == SILENT_HEAD and score.probe in related]
     silent = case_of("hand-set", "silent", most_suspicious(silent_rows))
@@ -174,8 +176,8 @@ def audit_hand_set(
             "heads found",
             "at least",
             1.0,
-            jobs,
-            len(cases),
+            share(jobs),
+            len(jobs),
             f"not found: {missed}" if missed else "",
         ),
         Check(

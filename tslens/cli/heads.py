@@ -136,9 +136,11 @@ def scan_model(
         show_json(
             {"schema": HEADS_SCHEMA, "model": source.label, "n_stories": report.n_stories, "heads": rows}
         )
-        return
-    show_report(report, probes_asked=probes is not None)
-    show(f"wrote {path}" + (f"\nwrote {html}" if html else ""))
+    else:
+        show_report(report, probes_asked=probes is not None)
+        show(f"wrote {path}" + (f"\nwrote {html}" if html else ""))
+    if report.left_out:
+        raise typer.Exit(3)  # partly done: what is missing was said
 
 
 def say_loss(loss: LossReport, n_stories: int, source: ModelSource) -> None:

@@ -79,7 +79,7 @@ def batch_of_tokens(rows: Sequence[Sequence[int]], clusters: Sequence[int]) -> T
         tokens[row, : len(ids)] = ids
     flag, none = np.zeros(shape, dtype=bool), np.full(shape, -1)
     no_units = np.full((len(rows), 0), -1)
-    units = Units(no_units, no_units, no_units)
+    units = Units(no_units, no_units, no_units, no_units)
     return TokenBatch(tokens, length, none, flag, flag, none, flag, flag, flag, tuple(clusters), units)
 
 
@@ -101,11 +101,15 @@ def story_batches(
     batch_tokens: int,
     labels: LabelNeeds = NO_LABELS,
 ) -> Iterator[TokenBatch]:
-    """Batches of at most ``batch_tokens`` padded tokens (or one story), stories of like length together; streams."""
-    source = iter(stories)
+    """Batches of at most ``batch_tokens`` padded tokens (or one story), stories of like length together; streams.
+
+    Batches of a group come in random order, always the same, so that the first of them hold stories of all lengths.
+    """
+    source, rng = iter(stories), np.random.default_rng(0)
     while group := [_encode(story, tokenizer) for story in islice(source, GROUP_STORIES)]:
         lengths = np.array([min(len(one.ids) + 1, n_ctx) for one in group])
-        for index in cut_by_length(lengths, batch_tokens):
+        cut = cut_by_length(lengths, batch_tokens)
+        for index in (cut[i] for i in rng.permutation(len(cut))):
             yield _labelled([group[i] for i in index], tokenizer.start_id, n_ctx, labels)
 
 

@@ -8,7 +8,8 @@
   it, ``pattern x |v W_O|``, summing to 1 over keys.
 - ``without_sink``: the value where position 0 is left out and the rest sums to 1 again.
 
-All queries are read, those at the most frequent offset too. Means over a story's queries, then over stories.
+All queries are read, those at the most frequent offset too. Means over a story's queries, then over stories;
+``best_offset`` and ``nearest``, which no pattern decides, are shares of all queries.
 """
 
 from __future__ import annotations

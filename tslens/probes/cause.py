@@ -29,13 +29,19 @@ from tslens.model.story_model import StoryModel
 from tslens.probes.batch import TokenBatch
 from tslens.probes.edges import edges_of
 from tslens.probes.strata import Strata, Texts, targets_of
-from tslens.stats import BootstrapSums, poisson_weights, scaled_deviations, second_half
+from tslens.stats import (
+    MIN_HALF,
+    BootstrapSums,
+    one_sided,
+    poisson_weights,
+    scaled_deviations,
+    second_half,
+)
 from tslens.types import HeadScore
 
 METHODS: tuple[Replacement, ...] = ("zero", "mean", "resample")
 MAX_VARIANTS = 12  # copies of a batch that run at once
-ONE_SIDED = 1.645
-COLUMNS = ("edge", "full", *METHODS, *(f"{method}_beyond" for method in METHODS))
+COLUMNS = ("edge", "full", "mass", "equal", "loss", *METHODS, *(f"{method}_beyond" for method in METHODS))
 
 
 @dataclass(frozen=True)
@@ -43,10 +49,11 @@ class Cause:
     """Effects of one row in nats of loss, means over stories of means over served predictions.
 
     ``effects``: "edge" (the role's edges gone minus like edges gone, equal mass), "edge_low" (corrected lower end of
-    its 95% interval), "edge_per_mass" (nats per unit of moved attention, where at least 0.02 was moved), "full" (all of
-    the role's mass gone), "mass" (of the role's keys at served queries), "zero", "mean", "resample" (the whole
-    head replaced), each also with "_beyond": minus the same at tokens that are alike and not served.
-    ``holds``: whether the edge effect is above zero, corrected, and on either half of the stories.
+    its 95% interval), "equal" (share of queries where both arms moved the same mass, at least 0.02; at the others the
+    like edges had less), "edge_per_mass" (nats per unit of moved attention, at the former), "full" (all of the role's
+    mass gone), "mass" (of the role's keys at served queries), "loss", "ngram" (of the untouched model and of a 4-gram
+    there), "zero", "mean", "resample" (the whole head replaced), each also with "_beyond": minus the same at tokens
+    that are alike and not served. ``holds``: whether the edge effect is above zero, corrected, and on either half.
     """
 
     effects: Mapping[str, float]
@@ -82,7 +89,6 @@ class _Story:
 
     cluster: int
     means: Mapping[str, float]
-    mass: float
     moved: float  # sum over queries where an effect per unit of mass is defined, and the effects there
     by_mass: float
     served: Int[np.ndarray, " query"]
@@ -97,6 +103,7 @@ class _Measured:
         self.probes = {probe.name: probe for probe in texts.probes}
         self.stories: list[list[_Story]] = [[] for _ in rows]
         self.strata = Strata.of(texts, model.cfg.d_vocab, model.cfg.n_ctx)
+        self.columns = (*COLUMNS, "ngram") if texts.has_ends else COLUMNS
         self.outside: list[_Outside] = [_Outside(self.strata.n) for _ in rows]
         means = MeanZ()
         for batch in texts.batches:
@@ -133,41 +140,48 @@ class _Measured:
         }  # fmt: skip
         number = np.full(at.shape, -1)
         number[at.numpy()] = np.arange(len(clean))
-        strata = self.strata.of_batch[index]
         for (i, _), effect in zip(asked, effects, strict=True):
             head = self.heads.index(self.rows[i].head)
             of_head = np.stack([lost[method][head] for method in METHODS])
-            self._add_row(i, batch, effect, of_head, number, strata)
+            served = [found.target for found in edges[self.rows[i].probe].values()]
+            self._add_row(i, index, batch, effect, of_head, number, np.concatenate(served, axis=1))
 
     def _add_row(
         self,
         i: int,
+        index: int,
         batch: TokenBatch,
         effect: EdgeEffects,
         of_head: Float[np.ndarray, "method position"],
         number: Int[np.ndarray, "row pos"],
-        strata: Int[np.ndarray, "row pos"],
+        served: Int[np.ndarray, "3 edge"],
     ) -> None:
-        edge = effect.loss_target - effect.loss_control
-        full = effect.loss_full - effect.loss_clean
+        strata, ngram = self.strata.of_batch[index], self.strata.losses[index]
+        per_query = {
+            "edge": effect.loss_target - effect.loss_control,
+            "full": effect.loss_full - effect.loss_clean,
+            "mass": effect.mass_target,
+            "equal": effect.by_mass.astype(float),
+            "loss": effect.loss_clean,
+            "ngram": ngram[effect.row, effect.query],
+        }
         is_served = np.zeros(number.shape, dtype=bool)
-        is_served[effect.row, effect.query] = True
+        is_served[served[0], served[1]] = True  # of either position of the probe, with or without like edges
         rest = (number >= 0) & ~is_served
         self.outside[i].add(of_head[:, number[rest]], strata[rest])
         for row in np.unique(effect.row).tolist():
             mine = effect.row == row
             place = effect.query[mine]
             by_head = of_head[:, number[row, place]].mean(1)
-            means = {"edge": edge[mine].mean(), "full": full[mine].mean()}
+            means = {name: float(values[mine].mean()) for name, values in per_query.items()}
             means |= dict(zip(METHODS, by_head.tolist(), strict=True))
             by_mass = mine & effect.by_mass
             self.stories[i].append(
                 _Story(
                     cluster=batch.cluster[row],
                     means=means,
-                    mass=float(effect.mass_target[mine].mean()),
                     moved=float(effect.mass[by_mass].sum()),
-                    by_mass=float(edge[by_mass].sum()),
+                    by_mass=float(per_query["edge"][by_mass].sum()),
                     served=strata[row, place],
                 )
             )
@@ -186,23 +200,17 @@ class _Measured:
 
     def _bootstrap(self, i: int) -> BootstrapSums | None:
         stories = self.stories[i]
-        if len(stories) < 2:
+        if not stories:
             return None
         expected = self.outside[i].means()
-        sums = BootstrapSums(len(COLUMNS), 1)
-        values = np.array(
-            [
-                [
-                    *(story.means[name] for name in COLUMNS[:2]),
-                    *(story.means[method] for method in METHODS),
-                    *(
-                        np.array([story.means[method] for method in METHODS])
-                        - expected[:, story.served].mean(1)
-                    ),
-                ]
-                for story in stories
-            ]
-        )
+        sums = BootstrapSums(len(self.columns), 1)
+        rows = []
+        for story in stories:
+            like = dict(zip(METHODS, expected[:, story.served].mean(1).tolist(), strict=True))
+            beyond = {f"{method}_beyond": story.means[method] - like[method] for method in METHODS}
+            both = {**story.means, **beyond}
+            rows.append([both[name] for name in self.columns])
+        values = np.array(rows)
         clusters = [story.cluster for story in stories]
         x = torch.from_numpy(values)[:, :, None]
         half = torch.tensor([second_half(key) for key in clusters])
@@ -212,14 +220,15 @@ class _Measured:
     def _cause(self, i: int, sums: BootstrapSums, critical: float) -> Cause:
         whole, halves = sums.means(), [sums.means(0), sums.means(1)]
         low = float(whole.mean[0, 0, 0] - critical * whole.se[0, 0, 0])
-        on_halves = [half.mean[0, 0, 0] - ONE_SIDED * half.se[0, 0, 0] for half in halves]
+        on_halves = [half.mean[0, 0, 0] - one_sided(half.n[0]) * half.se[0, 0, 0] for half in halves]
         moved = sum(story.moved for story in self.stories[i])
-        effects = {name: float(whole.mean[0, column, 0]) for column, name in enumerate(COLUMNS)}
-        effects |= {"edge_low": low, "mass": float(np.mean([story.mass for story in self.stories[i]]))}
+        effects = {name: float(whole.mean[0, column, 0]) for column, name in enumerate(self.columns)}
+        effects["edge_low"] = low
         if moved > 0:
             effects["edge_per_mass"] = sum(story.by_mass for story in self.stories[i]) / moved
         known = {name: value for name, value in effects.items() if np.isfinite(value)}
-        holds = low > 0 and bool(np.nan_to_num(on_halves, nan=-1.0).min() > 0)
+        enough = min(half.n[0] for half in halves) >= MIN_HALF
+        holds = bool(enough and low > 0 and np.nan_to_num(on_halves, nan=-1.0).min() > 0)
         return Cause(known, holds, len(self.stories[i]))
 
 

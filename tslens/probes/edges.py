@@ -1,9 +1,11 @@
 """Which edges an intervention takes from a head, for a row of a probe: its targets, and keys that are like them.
 
 The edges of a row are those of all its queries at which the role would serve a prediction (``Probe.serves``), the most
-frequent offset included. Control keys are of the same query, are no targets and not position 0: of a relation, units in
-the same or the next octave of distance, those of the target's kind first, then the nearest in distance; of other
-probes, tokens within three places of a target. A query has about as many control keys as targets, and two at least.
+frequent offset included. Control keys are of the same query, are no targets, mention nothing that a target mentions,
+and are not position 0. Of a relation, units in the same or the next octave of distance, those that may stand for the
+target in the null of like words first, then the nearest in distance; as many as targets, and two at least. Of other
+probes, tokens within three places of a target, and as many on either side of all targets of the query as there are
+targets.
 """
 
 from __future__ import annotations
@@ -54,6 +56,8 @@ def _of_relation(
     is_pair[related.row, related.asker, related.unit] = True
     asks = np.asarray(is_pair.any(2))
     other = every.select(asks[every.row, every.asker] & ~is_pair[every.row, every.asker, every.unit])
+    kinds = probe.kinds()
+    other = other.select(~_mentions_the_same(related, other, batch))
     # The nearest target of each query decides what is like it.
     order = np.lexsort((related.distance, related.asker, related.row))
     code = related.row[order] * n_units + related.asker[order]
@@ -61,8 +65,8 @@ def _of_relation(
     nearest = order[at]
     place = np.searchsorted(asking, other.row * n_units + other.asker)
     apart = np.abs(np.log2(other.distance / related.distance[nearest][place]))
-    target_kind = kind[related.row, related.unit][nearest]  # of the nearest target
-    differs = (kind[other.row, other.unit] - target_kind[place]) != 0
+    target_class = kinds.wanted[kind[related.row, related.unit]][nearest]  # of the nearest target
+    differs = (kinds.of[kind[other.row, other.unit]] - target_class[place]) != 0
     far = np.abs(other.octave - related.octave[nearest][place]) > 1
     rank = np.lexsort((apart, differs, far, place))
     n_targets = np.bincount(
@@ -73,6 +77,15 @@ def _of_relation(
     return _apart(_codes(on_tokens(related, batch), size), _codes_of(other.select(kept), batch), size)
 
 
+def _mentions_the_same(related: Asked, other: Asked, batch: TokenBatch) -> Bool[np.ndarray, " other"]:
+    """Whether a unit mentions what a target of the same query mentions."""
+    entity = batch.units.entity
+    named = np.zeros((*entity.shape, int(entity.max(initial=0)) + 2), dtype=bool)  # the last is for no entity
+    named[related.row, related.asker, entity[related.row, related.unit]] = True
+    named[:, :, -1] = False
+    return np.asarray(named[other.row, other.asker, entity[other.row, other.unit]])
+
+
 def _of_tokens(row: Row, batch: TokenBatch, serves: Bool[np.ndarray, "row pos"]) -> Edges:
     pairs = row.value_all or row.value
     pairs = pairs.select(serves[pairs.row, pairs.query])
@@ -81,7 +94,23 @@ def _of_tokens(row: Row, batch: TokenBatch, serves: Bool[np.ndarray, "row pos"])
     allowed = (key >= 1) & (key <= pairs.query[:, None])
     which, column = np.nonzero(allowed.T)[::-1]  # nearest neighbours of all targets first
     code = (pairs.row[which] * size + pairs.query[which]) * size + key[which, column]
-    return _apart(_codes(pairs, size), code, size)
+    return _apart(_codes(pairs, size), np.concatenate([code, _beside(pairs, size)]), size)
+
+
+def _beside(pairs: Pairs, size: int) -> Int[np.ndarray, " edge"]:
+    """As many keys before the first and behind the last target of each query as it has targets, nearest first."""
+    asking, at = np.unique(pairs.row * size + pairs.query, return_inverse=True)
+    n = np.bincount(at)
+    first, last = np.full(len(asking), size), np.zeros(len(asking), dtype=np.int64)
+    np.minimum.at(first, at, pairs.key)
+    np.maximum.at(last, at, pairs.key)
+    of = np.repeat(np.arange(len(n)), n)
+    step = 1 + np.arange(len(of)) - np.repeat(np.cumsum(n) - n, n)
+    near = np.lexsort((of, step))
+    of, step = of[near], step[near]
+    keys = np.stack([first[of] - step, last[of] + step], 1)
+    allowed = (keys >= 1) & (keys <= (asking % size)[of][:, None])
+    return (asking[of][:, None] * size + keys)[allowed]
 
 
 def _codes(pairs: Pairs, size: int) -> Int[np.ndarray, " edge"]:

@@ -11,6 +11,7 @@ tested), else ``lexical``.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -28,7 +29,7 @@ from tslens.probes.cause import METHODS, Cause, measure_causes
 from tslens.probes.plan import Plan, make_plan
 from tslens.probes.strata import Texts
 from tslens.probes.verdict import HeadsReport
-from tslens.stats import BootstrapSums, poisson_weights, scaled_deviations, second_half
+from tslens.stats import MIN_HALF, BootstrapSums, poisson_weights, scaled_deviations, second_half
 from tslens.types import Basis, HeadId, HeadScore, Position, Status
 
 FITTED_STORIES = 250  # of each half, for the predictor from token identities: more still help a little
@@ -36,9 +37,12 @@ FITTED_STORIES = 250  # of each half, for the predictor from token identities: m
 
 @dataclass(frozen=True)
 class Explained:
-    """``lexical``: what token identities and distance would give, None where that is not asked."""
+    """``lexical``: what token identities and distance would give, None where that is not asked.
 
-    basis: Basis
+    ``basis``: None where there are too few stories to say.
+    """
+
+    basis: Basis | None
     lexical: float | None
 
 
@@ -116,7 +120,9 @@ def bases(
     """The basis of each row."""
     known = {probe.name: probe for texts in (stories, *own.values()) for probe in texts.probes}
     asked = [row for row in rows if known[row.probe].basis is None and row.head.layer > 0]
-    beyond = _beyond_tokens(model, stories, own, asked, seed=seed) if asked else {}
+    halves = Counter(second_half(key) for batch in stories.batches for key in batch.cluster)
+    enough = min(halves[False], halves[True]) >= MIN_HALF
+    beyond = _beyond_tokens(model, stories, own, asked, seed=seed) if asked and enough else {}
     found: list[Explained] = []
     for row in rows:
         by_construction = known[row.probe].basis
@@ -124,6 +130,8 @@ def bases(
             found.append(Explained(by_construction, None))
         elif row.head.layer == 0:
             found.append(Explained("lexical", row.value))
+        elif _key(row) not in beyond:
+            found.append(Explained(None, None))
         else:
             low, predicted = beyond[_key(row)]
             contextual = low >= known[row.probe].floor

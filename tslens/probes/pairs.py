@@ -85,9 +85,8 @@ def asked_at(pairs: UnitPairs, batch: TokenBatch, position: Position) -> Asked:
     """
     units = batch.units
     query = units.asks_at(position)[pairs.row, pairs.query]
-    first, last = units.first[pairs.row, pairs.key], units.last[pairs.row, pairs.key]
-    kept = (last < query) & (first <= last)
-    return Asked(pairs.row, query, pairs.query, pairs.key, query - last).select(kept)
+    last = units.last[pairs.row, pairs.key]
+    return Asked(pairs.row, query, pairs.query, pairs.key, query - last).select(last < query)
 
 
 def on_tokens(asked: Asked, batch: TokenBatch) -> Pairs:

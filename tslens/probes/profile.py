@@ -4,7 +4,7 @@ A head that knows distances only would attend to the same distances wherever it 
 mean over all queries of a *band* (positions 1, 2-3, 4-7, 8-15, ...) of the attention at each distance, from the
 diagonals of the pattern. Every null that asks "what would the head's distances alone give?" reads this one table, so
 that it costs the same for one probe as for twenty. A *slot* is a band and a distance, from 0 to the band's last
-position.
+position. Position 0 is no key here: attention rests there, and what rests is no distance.
 """
 
 from __future__ import annotations
@@ -73,7 +73,10 @@ def read_profile(
         weight = is_real.repeat_interleave(n_heads, 0)[:, None]
         total = torch.bmm(weight, diagonals).view(n_rows, n_heads, n_there).flip(-1)
         distance = torch.arange(n_there, device=pattern.device)
-        n_asking = is_real @ (query[:, None] >= distance).to(pattern)
+        total[:, :, first : last + 1] -= (
+            pattern[:, :, first : last + 1, 0] * is_real[:, None]
+        )  # distance = query
+        n_asking = is_real @ (query[:, None] > distance).to(pattern)
         band = pattern.new_zeros(n_rows, n_heads, reach)
         band[:, :, :n_there] = total / n_asking.clamp(min=1)[:, None]
         parts.append(band)
@@ -85,7 +88,7 @@ def slot_queries(length: Int[np.ndarray, " row"], n_pos: int) -> Int[np.ndarray,
     columns = []
     for first, _ in bands(n_pos):
         distance = np.arange(2 * first)
-        begin = np.maximum(first, distance)
+        begin = np.maximum(first, distance + 1)  # position 0 is no key
         columns.append(np.maximum(np.minimum(2 * first, length[:, None]) - begin, 0))
     return np.concatenate(columns, 1) if columns else np.zeros((len(length), 0), dtype=np.int64)
 

@@ -104,6 +104,8 @@ def score_heads(
     kept = _Kept(chain(first, batches), n_explain)
     if on_stories:
         streams.append(scan.run(kept, on_stories, progress, scan.profile))
+    else:  # the stories are read for the basis alone
+        kept.take()
     for probe in chosen:
         sequences = own_sequences(probe, model, seed)
         if sequences is not None:
@@ -128,6 +130,12 @@ class _Kept:
     def __init__(self, batches: Iterable[TokenBatch], n_stories: int) -> None:
         self.batches: list[TokenBatch] = []
         self._source, self._n_left = batches, n_stories
+
+    def take(self) -> None:
+        """Keep them without handing them on."""
+        for _ in self:
+            if self._n_left <= 0:
+                return
 
     def __iter__(self) -> Iterator[TokenBatch]:
         for batch in self._source:

@@ -34,10 +34,14 @@ class Texts:
 
 @dataclass(frozen=True)
 class Strata:
-    """Number of each token's stratum by what is predicted there: part of speech, fifth of n-gram loss, position."""
+    """Number of each token's stratum by what is predicted there: part of speech, fifth of n-gram loss, position.
+
+    ``losses``: of the 4-gram, NaN where there is none.
+    """
 
     n: int
     of_batch: list[Int[np.ndarray, "row pos"]]
+    losses: list[Float[np.ndarray, "row pos"]]
 
     @classmethod
     def of(cls, texts: Texts, d_vocab: int, n_ctx: int) -> Strata:
@@ -51,7 +55,7 @@ class Strata:
             place = octave(np.arange(batch.tokens.shape[1]))
             level = np.searchsorted(edges, np.nan_to_num(loss))
             found.append(((kind + 1) * LOSS_BINS + level) * N_OCTAVES + place)
-        return cls(int(max(one.max() for one in found)) + 1, found)
+        return cls(int(max(one.max() for one in found)) + 1, found, losses)
 
 
 def _kind_of_next(batch: TokenBatch) -> Int[np.ndarray, "row pos"]:

@@ -78,11 +78,13 @@ class Units:
     """Words and marks of a batch in the order of the text, padded with -1; a unit that is cut off is not there.
 
     ``first``, ``last``: positions of the first and last token that hold a piece of it. ``kind``: see ``KINDS``.
+    ``entity``: which character or thing it mentions, -1 none, also without labels.
     """
 
     first: Int[np.ndarray, "row unit"]
     last: Int[np.ndarray, "row unit"]
     kind: Int[np.ndarray, "row unit"]
+    entity: Int[np.ndarray, "row unit"]
 
     @property
     def is_word(self) -> Bool[np.ndarray, "row unit"]:
@@ -107,9 +109,9 @@ class Units:
 
     def _all_earlier(self, position: Position) -> Asked:
         query = self.asks_at(position)
-        is_there = (self.kind >= 0) & (self.first <= self.last)
-        earlier = (query[:, :, None] > self.last[:, None, :]) & is_there[:, None, :]
-        row, asker, unit = (earlier & (self.kind >= 0)[:, :, None]).nonzero()
+        is_there = self.kind >= 0
+        earlier = (query[:, :, None] > self.last[:, None, :]) & is_there[:, None, :] & is_there[:, :, None]
+        row, asker, unit = earlier.nonzero()
         at = query[row, asker]
         return Asked(row, at, asker, unit, at - self.last[row, unit])
 
@@ -135,6 +137,7 @@ class StoryUnits:
     first: Int[np.ndarray, " unit"]
     last: Int[np.ndarray, " unit"]
     kind: Int[np.ndarray, " unit"]
+    entity: Int[np.ndarray, " unit"]
     relations: Mapping[str, list[tuple[int, int]]]
     marked: Mapping[str, Bool[np.ndarray, " unit"]]
 
@@ -151,11 +154,14 @@ class StoryUnits:
         spans = find_units(story.text)
         first, last = align(spans, offsets)
         first, last = first + 1, last + 1
-        n = int((last <= n_tokens).sum())  # units are in order, so the whole ones come first
-        first, last, spans = first[:n], last[:n], spans[:n]
+        kept = np.flatnonzero((first <= last) & (last <= n_tokens))  # whole, and not skipped by the tokenizer
+        number = np.full(len(spans), -1)
+        number[kept] = np.arange(len(kept))
+        first, last = first[kept], last[kept]
         relations: dict[str, list[tuple[int, int]]] = {}
-        is_mark = np.array([not story.text[start].isalnum() for start, _ in spans], dtype=bool)
+        is_mark = np.array([not story.text[spans[i][0]].isalnum() for i in kept], dtype=bool)
         kind = np.where(is_mark, KIND["PUNCT"], KIND["word"])
+        entity = np.full(len(kept), -1)
         if needs.scheme:
             labels = read_labels(story)
             if labels is None:
@@ -163,14 +169,19 @@ class StoryUnits:
                     f"A story has no labels: {story.text[:40]!r}.",
                     "Give them with: tslens data annotate STORIES --out FILE",
                 )
-            kind = np.array([KIND.get(pos, KIND["X"]) for pos in labels.pos[:n]], dtype=np.int64)
+            kind = np.array([KIND.get(labels.pos[i], KIND["X"]) for i in kept], dtype=np.int64)
+            entity = np.array([labels.mention[i] for i in kept], dtype=np.int64)
             kind[kind == KIND["PUNCT"]] = KIND["X"]
             kind[is_mark] = KIND["PUNCT"]  # by rule, as without labels
             for name, pairs in relation_pairs(story.text, labels).items():
-                relations[name] = [(query, key) for query, keys in pairs for key in keys if query < n]
+                mapped = ((number[query], number[key]) for query, keys in pairs for key in keys)
+                relations[name] = [(int(query), int(key)) for query, key in mapped if min(query, key) >= 0]
         kind[is_mark & sentence_end[last]] = KIND["closing"]
-        marked = {name: np.array([*map(bool, user_label(story, name)[:n])]) for name in needs.users}
-        return cls(first, last, kind, relations, marked)
+        marked = {}
+        for name in needs.users:
+            values = user_label(story, name)
+            marked[name] = np.array([bool(values[i]) for i in kept], dtype=bool)
+        return cls(first, last, kind, entity, relations, marked)
 
 
 def padded(rows: Sequence[np.ndarray], blank: int | bool) -> np.ndarray:
@@ -183,7 +194,8 @@ def padded(rows: Sequence[np.ndarray], blank: int | bool) -> np.ndarray:
 
 def joined_units(rows: Sequence[StoryUnits]) -> Units:
     """The units of a batch."""
-    return Units(*(padded([getattr(row, name) for row in rows], -1) for name in ("first", "last", "kind")))
+    names = ("first", "last", "kind", "entity")
+    return Units(*(padded([getattr(row, name) for row in rows], -1) for name in names))
 
 
 def joined_relations(rows: Sequence[StoryUnits]) -> dict[str, UnitPairs]:

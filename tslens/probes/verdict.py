@@ -24,7 +24,7 @@ import numpy as np
 from tslens.errors import ProbeInputError
 from tslens.model.story_model import StoryModel
 from tslens.probes.base import Probe
-from tslens.stats import MIN_CLUSTERS, Means, scaled_deviations
+from tslens.stats import MIN_CLUSTERS, MIN_HALF, Means, one_sided, scaled_deviations
 from tslens.types import HeadId, HeadScore, Position, Status
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from tslens.probes.scan import Stream
 
 TWINS = "twins"
-MIN_MEASURED = 2  # stories of every null, or a row is no candidate
-ONE_SIDED = 1.645  # normal quantile of the 95% lower end on a half
 _RANK = {"role": 3, "candidate": 2, "unclear": 1, "no": 0}
 
 
@@ -102,6 +100,8 @@ class _Row:
     se: np.ndarray  # [null, head]
     halves: np.ndarray  # [half, null, head]
     halves_se: np.ndarray  # [half, null, head]
+    n_half: int  # stories of the value, or of the null that has fewest, on the half that has fewer
+    quantile: np.ndarray  # [half, null] of the one-sided lower end
 
     def lows(self, critical: float) -> np.ndarray:
         """[head] corrected lower end of the excess."""
@@ -111,11 +111,12 @@ class _Row:
     def support(self, critical: float) -> np.ndarray:
         """[head] what the floor is held against: the least of the lower ends, corrected on all stories, on either half.
 
-        Minus infinity where a null of the family was measured on fewer than two stories: then nothing is shown.
+        Minus infinity where the value or a null of the family was measured on fewer than five stories of a half: then
+        nothing is shown.
         """
-        if self.n_least < MIN_MEASURED:
+        if self.n_half < MIN_HALF:
             return np.full(self.contrast.shape[2], -np.inf)
-        halves = (self.halves - ONE_SIDED * self.halves_se).min((0, 1))
+        halves = (self.halves - self.quantile[:, :, None] * self.halves_se).min((0, 1))
         return np.nan_to_num(np.minimum(self.lows(critical), halves), nan=-np.inf)
 
 
@@ -141,7 +142,7 @@ def judge(
     if few[0] < MIN_CLUSTERS:
         warnings.warn(
             f"{few[1]} or one of its nulls has queries in only {few[0]} stories; below {MIN_CLUSTERS} intervals are "
-            "too narrow, and without two stories no null can be refused.",
+            f"too narrow, and without {MIN_HALF} on either half nothing is a candidate.",
             stacklevel=3,
         )
     deviations = [scaled_deviations(row.contrast[1:], row.contrast[0], row.se) for row in rows]
@@ -214,6 +215,14 @@ def _rows(probes: Sequence[Probe], stream: Stream, index: int, whole: Means) -> 
                 se=se,
                 halves=np.stack([half[0][0] for half in halves]),
                 halves_se=np.stack([half[1] for half in halves]),
+                n_half=int(
+                    min(side.n[i] for side, _ in sides[1:] for i in (column["value"], *all_nulls.values()))
+                ),
+                quantile=one_sided(
+                    np.array(
+                        [[side.n[i] for i in (*nulls.values(), column["value"])] for side, _ in sides[1:]]
+                    )
+                ),
             )
         )
     return rows

@@ -22,6 +22,7 @@ STATUSES: Mapping[Status, tuple[str, str]] = {
     "unclear": ("○", "Above every null, but below the floor or not confirmed on either half."),
     "no": ("", "The corrected interval of the excess includes zero."),
 }
+MOSTLY_EQUAL = 0.5
 MOSTLY_NEAREST = 0.7  # share of queries from which on it is said that "the nearest noun" would do as well
 RANK = {status: rank for rank, status in enumerate(STATUSES)}
 
@@ -172,4 +173,12 @@ def cause(row: HeadScore) -> str:
         parts.append(f"There the head pays {number(effects['mass'])} of its attention to this")
     if "edge_per_mass" in effects:
         parts.append(f"a whole unit of it is worth {signed(effects['edge_per_mass'], 3)} nats")
+    if effects.get("equal", 1.0) < MOSTLY_EQUAL:
+        parts.append(
+            f"only at {effects['equal']:.0%} of these predictions do like tokens get enough for equal amounts"
+        )
+    if "ngram" in effects:
+        parts.append(
+            f"the model pays {number(effects['loss'])} nats there, a 4-gram {number(effects['ngram'])}"
+        )
     return f"{'; '.join(parts)}." if parts else ""
