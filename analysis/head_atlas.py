@@ -47,7 +47,7 @@ class Halves:
     """One score on the two halves of the stories.
 
     ``spread``: standard deviation of the value over heads in mean standard errors; ``rank_correlation``: Spearman's
-    over heads, of the excess on one half and on the other; None below three heads.
+    over heads, of the value on one half and on the other; None below three heads.
     """
 
     probe: str
@@ -63,7 +63,7 @@ def split_halves(rows: Sequence[HeadScore]) -> list[Halves]:
         mine = [row for row in rows if (row.probe, row.position) == (probe, position)]
         error = float(np.mean([(row.high - row.low) / WIDTH_IN_SE for row in mine]))
         deviation = float(np.std([row.value for row in mine]))
-        both = np.array([row.excess_halves for row in mine if None not in row.excess_halves], dtype=float)
+        both = np.array([row.value_halves for row in mine if None not in row.value_halves], dtype=float)
         known = len(both) >= MIN_HEADS and bool((np.ptp(both, axis=0) > 0).all())
         correlation = float(spearmanr(both[:, 0], both[:, 1]).statistic) if known else None
         found.append(Halves(probe, position, deviation / error if error > 0 else 0.0, correlation))

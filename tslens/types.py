@@ -125,9 +125,9 @@ class HeadScore:
     ``excess_low``: lower end of its interval, corrected over heads x probes x positions.
     ``p``: corrected p-value of "no excess". ``cause``: effects by intervention (``probes.cause.Cause``), or None.
     ``value_all``: for relations, the value over all queries, the most frequent offset included.
-    ``excess_halves``: the excess on either half of the stories, None where
-    a half has no query. ``n_stories``: stories with a query. ``lexical``: the value that token identities and
-    distance alone give, None where it was not asked. ``beside``: other scores of the row (``probes.beside``), or None.
+    ``excess_halves``, ``value_halves``: on either half of the stories, None where a half has no query. ``n_stories``:
+    stories with a query. ``lexical``: the value that token identities and distance alone give, None where it was not
+    asked. ``beside``: other scores of the row (``probes.beside``), or None.
     """
 
     head: HeadId
@@ -147,6 +147,7 @@ class HeadScore:
     value_all: float | None
     excess_halves: tuple[float | None, float | None]
     n_stories: int
+    value_halves: tuple[float | None, float | None] = (None, None)
     lexical: float | None = None
     beside: Mapping[str, float] | None = None
 
@@ -157,7 +158,8 @@ class HeadScore:
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> HeadScore:
         """Inverse of :meth:`to_json`."""
-        fields = {**row, "head": HeadId.parse(row["head"]), "excess_halves": tuple(row["excess_halves"])}
+        halves = {name: tuple(row.get(name, (None, None))) for name in ("excess_halves", "value_halves")}
+        fields = {**row, "head": HeadId.parse(row["head"]), **halves}
         return cls(**fields)
 
 

@@ -100,6 +100,7 @@ class _Row:
     se: np.ndarray  # [null, head]
     halves: np.ndarray  # [half, null, head]
     halves_se: np.ndarray  # [half, null, head]
+    value_halves: np.ndarray  # [half, head]
     n_half: int  # stories of the value, or of the null that has fewest, on the half that has fewer
     quantile: np.ndarray  # [half, null] of the one-sided lower end
 
@@ -215,6 +216,7 @@ def _rows(probes: Sequence[Probe], stream: Stream, index: int, whole: Means) -> 
                 se=se,
                 halves=np.stack([half[0][0] for half in halves]),
                 halves_se=np.stack([half[1] for half in halves]),
+                value_halves=np.stack([side.mean[0, column["value"]] for side, _ in sides[1:]]),
                 n_half=int(
                     min(side.n[i] for side, _ in sides[1:] for i in (column["value"], *all_nulls.values()))
                 ),
@@ -278,6 +280,7 @@ def _score(
         cause=None,
         value_all=None if row.everywhere is None else float(whole.mean[0, row.everywhere, i]),
         excess_halves=(_number(halves[0]), _number(halves[1])),
+        value_halves=(_number(row.value_halves[0, i]), _number(row.value_halves[1, i])),
         n_stories=int(whole.n[row.value]),
     )
 
