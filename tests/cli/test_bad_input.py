@@ -90,7 +90,7 @@ def test_impossible_model_names(tslens, story_file, tmp_path, monkeypatch, name,
 
 def test_unknown_models_suggest_the_nearest(tslens, project):
     check(tslens("heads", "--model", "l2_h23"), "l2_h32")
-    check(tslens("heads", "--model", "l4_h128"), "tslens train --model l4_h128")
+    check(tslens("heads", "--model", "l3_h96"), "tslens train --model l3_h96")
     check(tslens("heads", "--model", "l2_h32@seed7"), "seed0")
 
 
