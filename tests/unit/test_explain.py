@@ -164,3 +164,19 @@ def test_agreement_of_ways_to_ablate_is_a_rank_correlation(tokenizer, alternatin
     assert found["edge~zero"] == pytest.approx(-1.0)
     assert "edge~resample" not in found, "nothing varies there"
     assert agreement(rows[:3]) == {}
+
+
+def test_a_probe_that_reads_no_stories_is_explained_alone(tokenizer, alternating):
+    nothing = np.zeros(tokenizer.vocab_size, dtype=bool)
+    model = hand_set_model(tokenizer, TokenFlags(nothing, nothing, nothing), seed=0)
+    report = score_heads(model, alternating, probes=["induction"], seed=0, n_explain=10)
+    assert {score.probe for score in report.scores} == {"induction"}
+    assert of_head(report, HeadId(1, 0)).status in {"candidate", "role"}
+    assert of_head(report, HeadId(1, 0)).cause is not None
+
+
+@pytest.mark.filterwarnings("ignore:.*has queries in only:UserWarning")
+def test_few_stories_explain_nothing_and_break_nothing(tokenizer):
+    model = tslens.load_model("shipped:l2_h64")
+    report = score_heads(model, list(tslens.write_stories(3, seed=77)), seed=0, n_explain=3)
+    assert {score.status for score in report.scores if score.probe != "induction"} <= {"unclear", "no"}

@@ -71,7 +71,7 @@ def explain(
     settled = {
         _key(score): _settled(score, explained[i], causes.get(i)) for i, score in enumerate(candidates)
     }
-    others = score_beside(model, stories) if stories.batches else {}
+    others = score_beside(model, stories) if stories.batches and stories.probes else {}
     scores = tuple(
         replace(settled.get(_key(score), score), beside=others.get(_key(score))) for score in report.scores
     )
