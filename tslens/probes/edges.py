@@ -17,7 +17,7 @@ from jaxtyping import Bool, Int
 
 from tslens.probes.base import Calibration, Probe, Row
 from tslens.probes.batch import TokenBatch
-from tslens.probes.pairs import Pairs, asked_at, on_tokens
+from tslens.probes.pairs import Pairs, asked_at, on_tokens, pieces
 from tslens.probes.relation import RelationProbe
 from tslens.probes.units import Asked
 from tslens.types import Position
@@ -120,11 +120,8 @@ def _codes(pairs: Pairs, size: int) -> Int[np.ndarray, " edge"]:
 def _codes_of(asked: Asked, batch: TokenBatch) -> Int[np.ndarray, " edge"]:
     """Every piece of each unit, in the order of the units."""
     size = batch.tokens.shape[1]
-    first, last = batch.units.first[asked.row, asked.unit], batch.units.last[asked.row, asked.unit]
-    n = last - first + 1
-    pair = np.repeat(np.arange(len(n)), n)
-    key = first[pair] + np.arange(len(pair)) - np.repeat(np.cumsum(n) - n, n)
-    return (asked.row[pair] * size + asked.query[pair]) * size + key
+    row, query, key, _ = pieces(asked, batch)
+    return (row * size + query) * size + key
 
 
 def _apart(target: Int[np.ndarray, " edge"], control: Int[np.ndarray, " control_edge"], size: int) -> Edges:

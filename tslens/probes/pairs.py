@@ -91,13 +91,13 @@ def asked_at(pairs: UnitPairs, batch: TokenBatch, position: Position) -> Asked:
 
 def on_tokens(asked: Asked, batch: TokenBatch) -> Pairs:
     """Attention to a unit is the sum over its pieces; a piece that two keys of a query share counts once."""
-    row, query, key, _ = _pieces(asked, batch)
+    row, query, key, _ = pieces(asked, batch)
     size = batch.tokens.shape[1]
     code = np.unique((row * size + query) * size + key)
     return averaged(code // size**2, code // size % size, code % size)
 
 
-def _pieces(asked: Asked, batch: TokenBatch) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def pieces(asked: Asked, batch: TokenBatch) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Row, query, key of every piece, and which pair it is of."""
     first = batch.units.first[asked.row, asked.unit]
     size = batch.units.last[asked.row, asked.unit] - first + 1
@@ -202,7 +202,7 @@ def matched_difference(matched: Matched, batch: TokenBatch) -> Pairs:
     target, other = np.split(cells, [len(matched.target_cell)])
     n_cells = int(cells.max()) + 1
     share = np.bincount(target, minlength=n_cells)[other] / np.bincount(other, minlength=n_cells)[other]
-    row, query, key, pair = _pieces(matched.others, batch)
+    row, query, key, pair = pieces(matched.others, batch)
     return kept + Pairs(row, row, query, key, -weight_of_row[row] * share[pair])
 
 
