@@ -22,7 +22,7 @@ class DuplicateToken(Probe):
     name = "duplicate_token"
     description = "looks at earlier copies of the current token"
     family = "identity"
-    served = "predictions after a repeated token"
+    served = "every prediction after a repeated token"
 
     def rows(self, batch: TokenBatch, calibration: Calibration) -> list[Row]:
         """One row."""
