@@ -40,6 +40,9 @@ def crash(self, *args):
 loop._Training._step = crash
 settings = TrainConfig.from_json(json.loads(sys.argv[3]))
 loop.train_model(settings, Corpus(Path(sys.argv[1])), RunFolder(sys.argv[2]), resume=True)
+tasks = Path("/proc/self/task")
+alive = [(task / "comm").read_text() for task in tasks.iterdir()] if tasks.exists() else []
+assert not any("gloo" in name for name in alive), alive  # outliving Python, they abort
 """
 
 

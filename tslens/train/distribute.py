@@ -7,6 +7,7 @@ for all when the run ends; the others follow what it says before every step.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.distributed as dist
+import torch.distributed.nn  # now: imported by DistributedDataParallel, its defaults would hold the group
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -80,6 +82,7 @@ def joined(device: str) -> Iterator[World]:
         yield World(dist.get_rank(), size)
         dist.barrier()  # nobody leaves while another still reads from it
     finally:
+        gc.collect()  # of DistributedDataParallel, which holds the group: threads of gloo that outlive Python abort
         dist.destroy_process_group()
 
 
