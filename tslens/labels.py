@@ -109,5 +109,6 @@ RELATIONS = (
     Relation("sentence_end", "any word", "the nearest earlier closing mark"),
     Relation("topic", "any word", "earlier topic nouns"),
     Relation("topic_determiner", '"the" or "a"', "earlier topic nouns"),
+    Relation("topic_next", '"the" or "a" before a topic noun', "earlier mentions of that noun"),
     Relation("quote", "words in direct speech", "its opening mark"),
 )

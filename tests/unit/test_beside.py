@@ -25,7 +25,7 @@ def model():
 def texts(model):
     stories = list(tslens.write_stories(3, seed=5))
     batch = batch_of_stories(stories, model.tokenizer, n_ctx=512, labels=LabelNeeds(scheme=True))
-    probes = choose_probes(["name", "previous_token"])
+    probes = choose_probes(["name", "previous_token", "topic_determiner"])
     return Texts([batch], probes, calibrate([batch], probes, 4096, window=256), has_ends=True)
 
 
@@ -101,6 +101,24 @@ def test_the_nearest_noun_or_name_is_often_no_name(texts, found):
             hits.append(max(u for u in could if units.last[row, u] < query) == key_unit)
     assert 0.1 < np.mean(hits) < 0.9
     assert found[HEAD, "name", "word"]["nearest"] == pytest.approx(np.mean(hits))
+
+
+def test_is_the_noun_that_is_looked_at_the_next_word(model, texts, found):
+    (batch,) = texts.batches
+    pattern, units = model.prefix(torch.from_numpy(batch.tokens)).pattern(1)[:, 2].numpy(), batch.units
+    rows = batch.tokens.shape[0]
+    on, of, n_on, n_of = (np.zeros(rows) for _ in range(4))
+    topics, following = batch.relations["topic_determiner"], batch.relations["topic_next"]
+    ahead = set(zip(following.row, following.query, following.key, strict=True))
+    for row, query, key in zip(topics.row, topics.query, topics.key, strict=True):
+        mass = target_mass(pattern[row, units.last[row, query]], units, row, key)
+        of[row], n_of[row] = of[row] + mass, n_of[row] + 1
+        if (row, query, key) in ahead:
+            on[row], n_on[row] = on[row] + mass, n_on[row] + 1
+    assert 0 < n_on.sum() < n_of.sum()
+    mine = found[HEAD, "topic_determiner", "word"]
+    assert mine["next_noun"] == pytest.approx(np.mean(on / of), rel=1e-4)
+    assert mine["next_noun_even"] == pytest.approx(np.mean(n_on / n_of))
 
 
 def test_rows_of_tokens_have_no_word_scores(found):

@@ -60,6 +60,7 @@ def test_relations():
     assert pairs["quote"] == [(6, (5,)), (7, (5,)), (8, (5,)), (9, (5,))]
     assert pairs["topic"] == [(i, (3,)) for i in (6, 7)] + [(i, (3, 7)) for i in (8, 9, 12, 13)]
     assert pairs["topic_determiner"] == [(6, (3,))]
+    assert pairs["topic_next"] == [(6, (3,))]  # "The", for the noun after it
     assert pairs["sentence_end"] == [(i, (4,)) for i in (6, 7, 8, 9, 12, 13)]
     assert pairs["name"][0] == (1, (0,))
     assert all(key < query for found in pairs.values() for query, keys in found for key in keys)

@@ -125,6 +125,7 @@ def relation_pairs(text: str, labels: Labels) -> dict[str, Pairs]:
     names = [i for i, pos in enumerate(labels.pos) if pos == "PROPN" and labels.mention[i] >= 0]
     ends = [i for i, is_end in enumerate(table["sentence_end"]) if is_end]
     all_words = [i for i, yes in enumerate(is_word) if yes]
+    determiners = [i for i in all_words if words[i] in _DETERMINERS]
     return {
         "subject": _earlier((c.action, [c.subject]) for c in labels.clauses),
         "action": _earlier((c.object, [c.action]) for c in labels.clauses),
@@ -136,7 +137,12 @@ def relation_pairs(text: str, labels: Labels) -> dict[str, Pairs]:
         "protagonist": _earlier((i, heroes) for i in all_words),
         "sentence_end": _nearest(all_words, ends),
         "topic": _earlier((i, topics) for i in all_words),
-        "topic_determiner": _earlier((i, topics) for i in all_words if words[i] in _DETERMINERS),
+        "topic_determiner": _earlier((i, topics) for i in determiners),
+        "topic_next": _earlier(
+            (i, [j for j in topics if labels.lemma[j] == labels.lemma[i + 1]])
+            for i in determiners
+            if i + 1 in topics
+        ),
         "quote": _quotes(labels.quote, is_word),
     }
 

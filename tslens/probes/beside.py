@@ -6,6 +6,8 @@
   it is near 1, the text cannot tell the relation from "the nearest noun".
 - ``value_weighted`` (Kobayashi et al. 2020): the value where each attention counts with the norm of what is written for
   it, ``pattern x |v W_O|``, summing to 1 over keys.
+- ``next_noun`` (from determiners to topic nouns; Eldan and Li 2023): of the attention on topic nouns, the share on
+  mentions of the noun that is the next word. ``next_noun_even``: the same of a head that pays every mention alike.
 - ``without_sink``: the value where position 0 is left out and the rest sums to 1 again.
 
 All queries are read, those at the most frequent offset too. Means over a story's queries, then over stories;
@@ -57,6 +59,12 @@ def score_beside(model: StoryModel, texts: Texts) -> dict[Key, Mapping[str, floa
             for probe in relations
             for position in probe.positions
         }
+        parts = {
+            (name, (probe.name, position)): asked_at(batch.relations[relation], batch, position)
+            for probe in relations
+            for position in probe.positions
+            for name, relation in probe.parts.items()
+        }
         for row, pairs in asked.items():
             totals.count_offsets(row, pairs)
             totals.count_nearest(row, _nearest(pairs, batch, row[1], kinds[row[0]]))
@@ -78,6 +86,9 @@ def score_beside(model: StoryModel, texts: Texts) -> dict[Key, Mapping[str, floa
             mass = _unit_mass(pattern, batch)
             for row, pairs in asked.items():
                 totals.add("most_attended", row, layer, _most_attended(mass, pairs, batch))
+            for (name, row), part in parts.items():
+                totals.add(name, row, layer, _share(mass, part, asked[row]))
+                totals.add(f"{name}_even", row, layer, _share(np.ones_like(mass), part, asked[row]))
     return totals.means()
 
 
@@ -128,7 +139,7 @@ def _nearest(
     pairs: Asked, batch: TokenBatch, position: Position, kinds: StandIns
 ) -> Bool[np.ndarray, " query"]:
     """Of each query, whether the nearest unit that is a target or may stand for one is a target."""
-    every, kind = batch.units.earlier(position), batch.units.kind
+    every, kind = batch.units.asked(batch.units.lag(position) > 0, position), batch.units.kind
     size, n_units = batch.tokens.shape[1], kind.shape[1]
     code = np.unique(pairs.row * size + pairs.query)
     wanted = np.zeros((len(kind), size, n_units), dtype=bool)
@@ -183,4 +194,17 @@ def _most_attended(mass: np.ndarray, pairs: Asked, batch: TokenBatch) -> Float[n
     total = np.zeros((len(stories), mass.shape[1]))
     np.add.at(total, of_story, hit)
     share: np.ndarray = total / np.bincount(of_story)[:, None]
+    return share
+
+
+def _share(mass: np.ndarray, part: Asked, whole: Asked) -> Float[np.ndarray, "story head"]:
+    """Of each story with a query, the share of the mass on all pairs that lies on a part of them."""
+
+    def totals(pairs: Asked) -> np.ndarray:
+        total = np.zeros(mass.shape[:2])
+        np.add.at(total, pairs.row, mass[pairs.row, :, pairs.query, pairs.unit])
+        return total
+
+    asking = np.unique(whole.row)
+    share: np.ndarray = totals(part)[asking] / np.maximum(totals(whole)[asking], 1e-12)
     return share

@@ -50,12 +50,9 @@ def _of_relation(
     related = asked_at(probe.pairs(batch), batch, position)
     related = related.select(serves[related.row, related.query])
     size, kind = batch.tokens.shape[1], batch.units.kind
-    every = batch.units.earlier(position)
-    n_units = kind.shape[1]
-    is_pair = np.zeros((len(kind), n_units, n_units), dtype=bool)
-    is_pair[related.row, related.asker, related.unit] = True
-    asks = np.asarray(is_pair.any(2))
-    other = every.select(asks[every.row, every.asker] & ~is_pair[every.row, every.asker, every.unit])
+    n_units, is_pair = kind.shape[1], batch.units.flags(related)
+    earlier = batch.units.lag(position) > 0
+    other = batch.units.asked(earlier & is_pair.any(2, keepdims=True) & ~is_pair, position)
     kinds = probe.kinds()
     other = other.select(~_mentions_the_same(related, other, batch))
     # The nearest target of each query decides what is like it.

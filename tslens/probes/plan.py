@@ -44,52 +44,52 @@ class Measure:
 class Gather:
     """Weighted sums of places of a source ``[row, head, place]``: pairs of a pattern, or slots of its profile.
 
-    Pairs are sorted by segment = cluster x pair set; ``sizes`` says how many each segment has. Equal pairs of one
-    segment are one.
+    Pairs are sorted by segment = pair set x cluster; ``sizes`` says how many each has.
     """
 
     row: Int[Tensor, " pair"]
     place: Int[Tensor, " pair"]
     weight: Float[Tensor, " pair"]
-    sizes: Int[Tensor, " segment"]
+    sizes: Int[Tensor, "pair_set cluster"]
 
     @classmethod
     def of(cls, sets: Sequence[tuple[Pairs, np.ndarray]], n_clusters: int) -> Gather:
         """Pair sets with the place of each pair in the source."""
-        n_sets = len(sets)
-        segment = np.concatenate([s.cluster * n_sets + i for i, (s, _) in enumerate(sets)] or [_NOTHING])
-        row, place = (
-            np.concatenate(parts or [_NOTHING]) for parts in ([s.row for s, _ in sets], [p for _, p in sets])
-        )
-        weight = np.concatenate([s.weight for s, _ in sets] or [np.zeros(0)])
-        bounds = int(row.max(initial=0)) + 1, int(place.max(initial=0)) + 1
-        code, at = np.unique((segment * bounds[0] + row) * bounds[1] + place, return_inverse=True)
+        row, place, weight = [_NOTHING], [_NOTHING], [np.zeros(0)]
+        for pairs, at in sets:
+            order = (
+                slice(None) if np.all(pairs.cluster[1:] >= pairs.cluster[:-1]) else np.argsort(pairs.cluster)
+            )
+            row.append(pairs.row[order])
+            place.append(at[order])
+            weight.append(pairs.weight[order])
+        sizes = [np.bincount(pairs.cluster, minlength=n_clusters) for pairs, _ in sets]
         return cls(
-            row=torch.from_numpy(code // bounds[1] % bounds[0]),
-            place=torch.from_numpy(code % bounds[1]),
-            weight=torch.from_numpy(np.bincount(at, weights=weight, minlength=len(code))).float(),
-            sizes=torch.from_numpy(
-                np.bincount(code // bounds[1] // bounds[0], minlength=n_clusters * n_sets)
-            ),
+            row=torch.from_numpy(np.concatenate(row)),
+            place=torch.from_numpy(np.concatenate(place)),
+            weight=torch.from_numpy(np.concatenate(weight)).float(),
+            sizes=torch.from_numpy(np.stack(sizes))
+            if sets
+            else torch.zeros(0, n_clusters, dtype=torch.int64),
         )
 
-    def sums(self, source: Float[Tensor, "row head place"]) -> Float[Tensor, "segment head"]:
+    def sums(self, source: Float[Tensor, "row head place"]) -> Float[Tensor, "pair_set cluster head"]:
         """The weighted sum of each segment."""
-        return self._summing @ source[self.row, :, self.place]
+        return (self._summing @ source[self.row, :, self.place]).view(*self.sizes.shape, source.shape[1])
 
     def select(self, sets: Bool[np.ndarray, " pair_set"]) -> Gather:
         """Some of the pair sets."""
-        chosen = torch.from_numpy(sets).repeat(len(self.sizes) // max(len(sets), 1))
-        pairs = torch.repeat_interleave(chosen, self.sizes)
+        chosen = torch.from_numpy(sets)
+        pairs = torch.repeat_interleave(chosen, self.sizes.sum(1))
         return Gather(self.row[pairs], self.place[pairs], self.weight[pairs], self.sizes[chosen])
 
     @cached_property
     def _summing(self) -> Tensor:
         """Sparse [segment pair]: the weighted sum over each segment's pairs as one product."""
-        starts = torch.cat([self.sizes.new_zeros(1), self.sizes.cumsum(0)])
+        starts = torch.cat([self.sizes.new_zeros(1), self.sizes.flatten().cumsum(0)])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # PyTorch calls the sparse layout beta
-            size = (len(self.sizes), len(self.weight))
+            size = (self.sizes.numel(), len(self.weight))
             return torch.sparse_csr_tensor(starts, torch.arange(len(self.weight)), self.weight, size)
 
 
@@ -135,11 +135,11 @@ class Plan:
         local: bool,
     ) -> Float[Tensor, "cluster measure head"]:
         """The same where the profile is at hand; it is not looked at where no measure needs it."""
-        n_heads = pattern.shape[1]
-        sums = [self.pairs.sums(pattern.flatten(2)).view(len(self.cluster), -1, n_heads)]
+        sums = [self.pairs.sums(pattern.flatten(2))]
         if profile is not None and self.needs_profile:
-            sums.append(self.slots.sums(profile).view(len(self.cluster), -1, n_heads))
-        measured = self.combine @ torch.cat(sums, 1) * self.factor[:, :, None]
+            sums.append(self.slots.sums(profile))
+        combined = torch.tensordot(self.combine, torch.cat(sums), 1)
+        measured = combined.transpose(0, 1) * self.factor[:, :, None]
         return measured - self.number[int(local)][:, :, None]
 
     def values_only(self) -> Plan:
@@ -149,7 +149,7 @@ class Plan:
     def select(self, chosen: Sequence[bool]) -> Plan:
         """The plan of some of the measures."""
         kept = [i for i, yes in enumerate(chosen) if yes]
-        n_pattern_sets = len(self.pairs.sizes) // len(self.cluster)
+        n_pattern_sets = len(self.pairs.sizes)
         used = self.combine[kept].any(0).numpy()
         return Plan(
             self.tokens,

@@ -5,6 +5,8 @@ Source: Eldan and Li 2023, section 5.1: heads where "the" and "a" attend to "ban
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import numpy as np
 from jaxtyping import Bool
 
@@ -36,6 +38,7 @@ class TopicDeterminer(Topic):
     served = "the prediction of a topic noun after a determiner"
     relation = "topic_determiner"
     positions = ("word",)
+    parts = MappingProxyType({"next_noun": "topic_next"})
 
 
 PROBES = (Topic(), TopicDeterminer())

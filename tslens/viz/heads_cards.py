@@ -8,7 +8,18 @@ from typing import Any
 import numpy as np
 
 from tslens.types import HeadId, HeadScore
-from tslens.viz.heads_words import STATUSES, ScanFacts, basis, by_strength, cause, found, place, reason, words
+from tslens.viz.heads_words import (
+    STATUSES,
+    ScanFacts,
+    basis,
+    by_strength,
+    cause,
+    found,
+    next_noun,
+    place,
+    reason,
+    words,
+)
 from tslens.viz.page import escape, signed
 
 SPARK_WIDTH, SPARK_HEIGHT = 64, 20
@@ -68,7 +79,7 @@ def _row_data(row: HeadScore, facts: ScanFacts) -> Mapping[str, Any]:
         "place": words(row.probe),
         "at": "" if row.position == "word" else "at the token before",
         "found": found(row),
-        "why": [text for text in (reason(row, facts), basis(row), cause(row)) if text],
+        "why": [text for text in (reason(row, facts), basis(row), next_noun(row), cause(row)) if text],
         "value": _rounded(row.value, row.low, row.high),
         "nulls": [[words(name), *_rounded(value)] for name, value in nulls],
         "excess_low": _rounded(row.excess_low)[0],

@@ -89,6 +89,8 @@ _BESIDE = {
     "most_attended": "most attended word is a target",
     "best_offset": "the best fixed distance hits",
     "nearest": "the nearest like word is a target",
+    "next_noun": "of this attention, on the noun that comes next",
+    "next_noun_even": "the same if every mention got as much",
 }
 
 

@@ -150,6 +150,17 @@ def basis(row: HeadScore) -> str:
     return f"{said} On {nearest:.0%} of these queries the target is also the nearest such word."
 
 
+def next_noun(row: HeadScore) -> str:
+    """The paper's question of determiners: is the noun that is looked at the next word? Empty for other rows."""
+    scores = row.beside or {}
+    if "next_noun" not in scores:
+        return ""
+    return (
+        f"{scores['next_noun']:.0%} of this attention is on the noun that then is the next word; "
+        f"if every mention got as much, it would be {scores['next_noun_even']:.0%}."
+    )
+
+
 def _basis(row: HeadScore) -> str:
     if row.basis is None:
         return ""
