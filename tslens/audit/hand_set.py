@@ -9,8 +9,8 @@ Two layers of four heads of width 32. Parts of the residual stream:
 
 A head that turns the hands back by one place looks one place back. A head that compares the slow hands alone prefers
 what is near, and with a flag it finds the nearest token that has the flag. The induction head of layer 1 compares its
-token with ``before`` (Elhage et al. 2021). The ``silent`` head looks at subjects and writes nothing, as all but the
-first head do: whatever it looks at, no role can come of it.
+token with ``before`` and writes what it sees, which is what comes next (Elhage et al. 2021), a role. The ``silent``
+head looks at subjects and writes nothing, as all others do: whatever it looks at, no role can come of it.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ ANY, FIRST, CLOSING, NAME, SUBJECT = range(68, 73)
 PERIODS = (3.0, 5.0, 7.0, 11.0, 17.0, 29.0, 61.0, 127.0, 251.0, 509.0)  # places for a hand to go round
 SLOW = (6, 7, 8, 9)  # hands that tell near from far
 N_EXPLAIN = 40  # stories: what writes nothing changes nothing in any of them
+WRITTEN = 4.0  # how strongly the induction head writes
 OFTEN = 0.5  # share of a token's uses
 
 JOBS = {
@@ -51,6 +52,8 @@ JOBS = {
     HeadId(1, 2): "first_token",
 }
 """What each head is to be found as."""
+WRITES = "induction"
+"""The job that the model uses: that head is to have a role."""
 SILENT_HEAD, IDLE_HEAD = HeadId(1, 1), HeadId(1, 3)
 
 
@@ -102,6 +105,7 @@ def hand_set_model(tokenizer: TextTokenizer, flags: TokenFlags, *, seed: int) ->
     _look_at_nearest(first, 2, CLOSING)
     _look_at_nearest(first, 3, NAME)
     second.W_Q[0, TOKEN], second.W_K[0, BEFORE] = mix, torch.eye(32)
+    second.W_V[0, TOKEN], second.W_O[0, :, TOKEN] = mix, WRITTEN * mix.T
     _look_at_nearest(second, 1, SUBJECT)
     second.W_Q[2, ANY, 0], second.W_K[2, FIRST, 0] = 2.0, 2.0
     return model.eval()
@@ -146,7 +150,7 @@ def audit_hand_set(
     n_explain: int = N_EXPLAIN,
     progress: Callable[[], None] = lambda: None,
 ) -> Findings:
-    """Whether heads are found as what they are, and the silent one is a candidate and no more.
+    """Whether heads are found as what they are, the one that writes with a role, the silent one as a candidate only.
 
     ``stories``: with gold labels; on the first ``n_explain`` the causes of candidates are measured. Jobs whose probe is
     not among ``probes`` are not asked about.
@@ -165,6 +169,7 @@ def audit_hand_set(
     found = {case.truth: case.is_positive for case in cases}  # a job without a row is not found either
     jobs = [found.get(job, False) for job in JOBS.values() if job in names]
     missed = ", ".join(job for job in JOBS.values() if job in names and not found.get(job, False))
+    writes = [case.status == "role" for case in cases if case.truth == WRITES]
     related = {probe.name for probe in probes if isinstance(probe, RelationProbe)}
     silent_rows = [score for score in scores if score.head == SILENT_HEAD and score.probe in related]
     silent = case_of("hand-set", "silent", most_suspicious(silent_rows))
@@ -188,6 +193,10 @@ def audit_hand_set(
             share([silent.is_positive]),
             1,
             f"for {silent.probe}" if silent.is_positive else "so its cause was never asked about",
+        ),
+        *(
+            Check("hand-set", "writing head a role", "at least", 1.0, share([is_role]), 1)
+            for is_role in writes
         ),
         Check("hand-set", "silent and idle no role", "at least", 1.0, share(no_role), len(no_role)),
         Check("hand-set", "idle head refused", "at least", 1.0, share([not idle.is_positive]), 1),

@@ -24,6 +24,7 @@ from tslens.types import Story
 
 PARTS: tuple[Part, ...] = ("planted", "decoys", "hand-set", "random", "shifted")
 SMALL_MODEL = "shipped:l1_h64"
+REDRAWN_MODEL = "shipped:l2_h128"  # a shape that has an atlas
 TRAINED_MODELS = ("shipped:l1_h256", "shipped:l2_h128")
 FIRST_STORY_SEED = 10_000  # of the author; the shipped models learned from stories of other seeds
 
@@ -120,6 +121,7 @@ def _run(
         )
     if part == "hand-set":
         return audit_hand_set(stories, tokenizer, probes, seed=seed, progress=progress)
+    redrawn = load_model(REDRAWN_MODEL)
     return audit_random_models(
-        stories, tokenizer, small, probes, seed=seed, n_models=size.n_random, progress=progress
+        stories, tokenizer, redrawn, probes, seed=seed, n_models=size.n_random, progress=progress
     )

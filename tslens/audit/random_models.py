@@ -13,7 +13,7 @@ from tslens.model.transformer import TinyTransformer
 from tslens.probes.base import Probe
 from tslens.types import Story
 
-FRESH_MODEL = "l2_h64"
+FRESH_MODEL = "l2_h128"
 WITH_CANDIDATE, WITH_ROLE = 0.05, 0.0  # most, as shares of the models
 
 
