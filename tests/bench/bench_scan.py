@@ -135,7 +135,9 @@ def bench_probes(name: str, tokenizer: StoryTokenizer, stories: list, rounds: in
             shares[probe.name].append((whole[-1] - less) / whole[-1])
     middle = sorted(((statistics.median(found), probe) for probe, found in shares.items()), reverse=True)
     print(f"{name}: {statistics.median(whole):.1f} s for all {len(probes)} probes; one adds, of the pass:")
-    print("  " + ", ".join(f"{probe} {share:+.0%}" for share, probe in middle[:6]), flush=True)
+    cost = {probe.name: probe.cost for probe in probes}
+    told = (f"{probe} {share:+.0%} ({cost[probe]:g} pairs a token)" for share, probe in middle[:6])
+    print("  " + ", ".join(told), flush=True)
 
 
 @torch.inference_mode()

@@ -71,6 +71,13 @@ def batch(probe, gold_batch, pieces):
 
 
 @pytest.fixture(scope="module")
+def counted(gold):
+    """Whole stories in tokens of words, as a shipped model reads them, and the tokenizer."""
+    tokenizer = tslens.load_model("shipped:l1_h64").tokenizer
+    return batch_of_stories(gold, tokenizer, n_ctx=512, labels=NEEDS), tokenizer
+
+
+@pytest.fixture(scope="module")
 def calibration(probe, batch, pieces):
     counted = {position: Counter(found.tolist()) for position, found in probe.calibrate(batch).items()}
     offsets = {(probe.name, position): [d for d, _ in c.most_common()] for position, c in counted.items()}
@@ -132,6 +139,16 @@ def test_it_says_what_it_is(probe):
     assert probe.floor == ATTENTION_FLOOR
     assert probe.basis in ("positional", None)
     assert probe.basis is None or probe.family == "positional"
+
+
+def test_it_costs_what_it_declares(probe, counted):
+    """Pairs that it reads for a token, within a factor of two and a half."""
+    batch, tokenizer = counted
+    batch = own(probe, tokenizer) or batch
+    reads = make_plan(batch, [probe], Calibration(np.bincount(batch.tokens[batch.is_query], minlength=4096)))
+    per_token = (len(reads.pairs.weight) + len(reads.slots.weight)) / batch.length.sum()
+    assert probe.cost is None or probe.cost / 2.5 < per_token < probe.cost * 2.5
+    assert (probe.cost is None) == (probe.name == "label_mine"), per_token
 
 
 def test_it_serves_real_positions(probe, batch):

@@ -14,6 +14,7 @@ class Action(RelationProbe):
     name = "action"
     description = "looks from an object at the verb of its clause"
     served = "the prediction of the object, and of what follows it"
+    cost = 0.5
     relation = "action"
 
 

@@ -17,6 +17,7 @@ class Antecedent(RelationProbe):
     name = "antecedent"
     description = "looks from a pronoun at what it stands for"
     served = "the prediction of the pronoun, and of what follows it"
+    cost = 1.8
     relation = "antecedent"
     stand_ins = frozenset({"PROPN", "NOUN"})
 

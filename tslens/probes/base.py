@@ -83,14 +83,16 @@ class Probe(ABC):
 
     ``name``: as in tables. ``description``: one sentence for readers. ``family``: which nulls apply.
     ``served``: where the model needs what the role gives, in words; :meth:`serves` says it of tokens.
-    ``basis``: what explains the role by construction, None where that has to be measured. ``floor``: least
-    excess of a role. ``labels``: what labels it reads beside those made by rule.
+    ``cost``: about how many pairs of query and key it reads for a token, nulls included, in stories of 240 tokens;
+    None where nobody has counted. ``basis``: what explains the role by construction, None where that has to be
+    measured. ``floor``: least excess of a role. ``labels``: what labels it reads beside those made by rule.
     """
 
     name: str
     description: str
     family: ClassVar[Family]
     served: ClassVar[str]
+    cost: float | None = None
     basis: ClassVar[Basis | None] = None
     floor: ClassVar[float] = ATTENTION_FLOOR
     labels: LabelNeeds = NO_LABELS

@@ -23,6 +23,7 @@ class DuplicateToken(Probe):
     description = "looks at earlier copies of the current token"
     family = "identity"
     served = "every prediction after a repeated token"
+    cost = 9.0
 
     def rows(self, batch: TokenBatch, calibration: Calibration) -> list[Row]:
         """One row."""

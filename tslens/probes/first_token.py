@@ -19,6 +19,7 @@ class FirstToken(Probe):
     description = "rests on the first position, the attention sink"
     family = "positional"
     served = "none: a sink is where a head does nothing"
+    cost = 1.0
     basis = "positional"
 
     def serves(self, batch: TokenBatch) -> None:

@@ -28,6 +28,7 @@ class FixedDistance(Probe):
         self.nearest, self.farthest = nearest, farthest
         band = str(nearest) if nearest == farthest else f"{nearest}_{farthest}"
         self.name = f"distance_{band}"
+        self.cost = float(farthest - nearest + 1)
         self.description = f"looks {band.replace('_', ' to ')} tokens back"
 
     def rows(self, batch: TokenBatch, calibration: Calibration) -> list[Row]:

@@ -30,6 +30,7 @@ class Induction(Probe):
     description = "on repeated random tokens, looks at what followed the current token before"
     family = "identity"
     served = "predictions of a token that followed the same token before"
+    cost = 2.3
 
     def own_batches(
         self, *, d_vocab: int, start_id: int, n_ctx: int, seed: int, batch_tokens: int

@@ -22,6 +22,7 @@ class Name(RelationProbe):
     name = "name"
     description = "looks at the last name"
     served = "the prediction of a name or pronoun"
+    cost = 18.0
     relation = "name"
     stand_ins = frozenset({"NOUN"})
 

@@ -14,6 +14,7 @@ class Object(RelationProbe):
     name = "object"
     description = "looks from the rest of a clause at its object"
     served = "predictions inside a clause behind its object"
+    cost = 1.0
     relation = "object"
 
 

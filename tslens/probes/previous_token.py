@@ -17,6 +17,7 @@ class PreviousToken(Probe):
     description = "looks at the token just before"
     family = "positional"
     served = "every prediction"
+    cost = 1.0
     basis = "positional"
 
     def rows(self, batch: TokenBatch, calibration: Calibration) -> list[Row]:

@@ -24,6 +24,7 @@ class PreviousWord(Probe):
     description = "looks at the word before, all its pieces together, across punctuation"
     family = "positional"
     served = "every prediction of a word"
+    cost = 0.8
     basis = "positional"
 
     def rows(self, batch: TokenBatch, calibration: Calibration) -> list[Row]:

@@ -22,6 +22,7 @@ class Protagonist(RelationProbe):
     name = "protagonist"
     description = "looks at mentions of the protagonist"
     served = "the prediction of a name or pronoun"
+    cost = 110.0
     relation = "protagonist"
 
     def serves(self, batch: TokenBatch) -> Bool[np.ndarray, "row pos"]:

@@ -27,6 +27,7 @@ class Punctuation(Probe):
     description = "looks at punctuation marks"
     family = "identity"
     served = "the prediction of a punctuation mark"
+    cost = 17.0
 
     def rows(self, batch: TokenBatch, calibration: Calibration) -> list[Row]:
         """One row."""

@@ -14,6 +14,7 @@ class Quote(RelationProbe):
     name = "quote"
     description = "looks from inside direct speech at the mark that opened it"
     served = "every prediction inside direct speech"
+    cost = 1.1
     relation = "quote"
     stand_ins = frozenset({"PUNCT"})
 

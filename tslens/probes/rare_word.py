@@ -28,6 +28,7 @@ class RareWord(Probe):
     description = "looks at the rarest words"
     family = "identity"
     served = "every prediction of a word"
+    cost = 7.0
 
     def rows(self, batch: TokenBatch, calibration: Calibration) -> list[Row]:
         """One row."""

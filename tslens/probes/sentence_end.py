@@ -22,6 +22,7 @@ class SentenceEnd(RelationProbe):
     name = "sentence_end"
     description = "looks at the mark that closed the sentence before"
     served = "the prediction of a closing mark, and what follows the first token after one"
+    cost = 13.0
     relation = "sentence_end"
     labels = NO_LABELS
     stand_ins = frozenset({"PUNCT"})

@@ -22,6 +22,7 @@ class SentenceStart(Probe):
     description = "looks at the first word of the sentence"
     family = "positional"
     served = "every prediction inside a sentence"
+    cost = 1.8
 
     def rows(self, batch: TokenBatch, calibration: Calibration) -> list[Row]:
         """One row."""

@@ -15,6 +15,7 @@ class Subject(RelationProbe):
     name = "subject"
     description = "looks from a verb at the subject of its clause"
     served = "the prediction of the verb, and of what follows it"
+    cost = 0.7
     relation = "subject"
 
 

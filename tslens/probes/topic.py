@@ -20,6 +20,7 @@ class Topic(RelationProbe):
     name = "topic"
     description = "looks at the nouns that the story is about"
     served = "the prediction of a topic noun"
+    cost = 56.0
     relation = "topic"
 
     def serves(self, batch: TokenBatch) -> Bool[np.ndarray, "row pos"]:
@@ -36,6 +37,7 @@ class TopicDeterminer(Topic):
     name = "topic_determiner"
     description = 'looks from "the" and "a" at the nouns that the story is about'
     served = "the prediction of a topic noun after a determiner"
+    cost = 2.4
     relation = "topic_determiner"
     positions = ("word",)
     parts = MappingProxyType({"next_noun": "topic_next"})
