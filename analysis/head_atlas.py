@@ -37,6 +37,7 @@ PAPER = {
     "sentence-end": ("sentence_end",),
     "topic": ("topic_determiner", "topic"),
 }
+ASKED_CORRELATION = 0.95  # between the halves
 MIN_SPREAD = 7.0  # standard deviation over heads, in mean standard errors
 WIDTH_IN_SE = 3.92  # of a 95% interval
 MIN_HEADS = 3  # for a rank correlation
@@ -89,7 +90,7 @@ def paper_kind(kind: str, probes: Sequence[str], rows: Sequence[HeadScore]) -> s
     if best.status == "candidate":
         return f"There is a candidate for a {kind} head, without a cause ({figures}, {low})."
     if best.status == "unclear":
-        return f"Whether there is a {kind} head is unclear ({figures}, {low})."
+        return f"The nearest to a {kind} head is above every null, below the floor or not confirmed ({figures}, {low})."
     return f"There is no {kind} head: the nearest is {figures}."
 
 
@@ -142,17 +143,24 @@ def roles(rows: Sequence[HeadScore]) -> str:
     return table([*names, "edge effect", "its lower end", "zero ablation"], lines)
 
 
+def _mark(one: Halves) -> str:
+    return "" if one.rank_correlation is None or one.rank_correlation >= ASKED_CORRELATION else " *"
+
+
 def halves(rows: Sequence[HeadScore]) -> str:
     """Rank correlations of the scores that tell heads apart, and the names of the others."""
     found = split_halves(rows)
     wide = [one for one in found if one.spread > MIN_SPREAD and one.rank_correlation is not None]
     rest = [one for one in found if one not in wide]
-    lines = [[words(o.probe), o.position, f"{o.spread:.1f}", f"{o.rank_correlation:.2f}"] for o in wide]
+    lines = [
+        [words(o.probe), o.position, f"{o.spread:.1f}", f"{o.rank_correlation:.2f}{_mark(o)}"] for o in wide
+    ]
     listed = ", ".join(f"{words(one.probe)} {one.position} ({one.spread:.1f})" for one in rest)
     told = table(["probe", "position", "spread", "rank correlation"], lines) if wide else ""
+    below = sum(map(bool, map(_mark, wide)))
     return (
-        f"{told}Not read (spread at most {MIN_SPREAD:g} times the error, or fewer than {MIN_HEADS} heads): "
-        f"{listed or 'none'}.\n\n"
+        f"{told}Of these {len(wide)}, {below} are below {ASKED_CORRELATION:g} (marked *). Not read (spread at most "
+        f"{MIN_SPREAD:g} times the error, or fewer than {MIN_HEADS} heads): {listed or 'none'}.\n\n"
     )
 
 
@@ -161,7 +169,10 @@ def write_report(scans: Sequence[tuple[str, HeadsScan]]) -> Iterator[str]:
     yield "# What the heads of the shipped models do\n\n"
     yield "Written by `analysis/head_atlas.py`. Terms: `docs/methods.md`. Heads by their best row:\n\n"
     yield status_counts(scans)
-    yield f"Nothing can be said either way (`unclear`) of {'; '.join(map(unclear, scans))}.\n\n"
+    yield (
+        "`unclear` (above every null, but below the floor or not confirmed on either half): "
+        f"{'; '.join(map(unclear, scans))}.\n\n"
+    )
     for name, scan in scans:
         yield from of_model(name, scan)
 
@@ -171,10 +182,15 @@ def of_model(name: str, scan: HeadsScan) -> Iterator[str]:
     found, loss = scan.report, scan.opened.loss
     yield f"## {name}\n\n"
     yield (
-        f"{found.n_stories} stories of {scan.record.data} (sha256 {scan.record.data_sha256}), causes on "
-        f"{found.n_explained}, seed {found.seed}. {loss.bits_per_byte:.3f} bits per byte. Page and rows: "
-        f"`{name}.html`, `{name}.jsonl`.\n\n"
+        f"{found.n_stories} stories of {scan.record.data} (sha256 {scan.record.data_sha256}), basis and causes on "
+        f"{found.n_explained}, a 4-gram counted on {found.n_counted} others, seed {found.seed}. "
+        f"{loss.bits_per_byte:.3f} bits per byte. Page and rows: `{name}.html`, `{name}.jsonl`.\n\n"
     )
+    if found.missed_in_layer_0 is not None:
+        yield (
+            "`contextual` allows for what the predictor from token identities misses in layer 0, where nothing can be "
+            f"missed: up to {found.missed_in_layer_0:.0%} of a value.\n\n"
+        )
     if found.left_out:
         yield f"Left out for want of labels: {', '.join(map(words, found.left_out))}.\n\n"
     yield f"### The paper's heads\n\n{' '.join(paper_kind(k, p, found.scores) for k, p in PAPER.items())}\n\n"

@@ -1,5 +1,7 @@
 """Whole scans where the truth is known: hand-set heads are found, random ones are not."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -127,6 +129,28 @@ def test_twins_have_the_scale_of_the_model(hand_set):
             )
 
 
+def test_no_twin_is_the_initialisation_of_the_model(hand_set):
+    begun = TinyTransformer(hand_set.spec, hand_set.cfg.d_vocab, seed=0)
+    twin = random_twins(begun, seed=0)["fresh"]
+    assert not torch.equal(twin.blocks[0].attn.W_Q, begun.blocks[0].attn.W_Q)
+
+
+@pytest.mark.filterwarnings("ignore:.*has queries in only:UserWarning")
+def test_of_too_few_stories_nothing_is_told(hand_set, stories):
+    found = score_heads(hand_set, stories[:1], probes=["previous_token"], seed=0, n_explain=0)
+    assert {(score.status, score.p, score.excess_low) for score in found.scores} == {("no", 1.0, -1.0)}
+
+
+def test_a_model_in_another_precision_is_scanned_as_well(hand_set, stories):
+    double = copy.deepcopy(hand_set).double()
+    probes = ["first_token", "sentence_end"]
+    one, other = (
+        score_heads(m, stories[:40], probes=probes, seed=0, n_explain=0) for m in (hand_set, double)
+    )
+    for a, b in zip(one.scores, other.scores, strict=True):
+        assert a.value == pytest.approx(b.value, abs=1e-5)
+
+
 def test_equal_seeds_give_equal_reports_whatever_the_order(hand_set, stories):
     chosen = ["first_token", "sentence_end"]
     one = score_heads(hand_set, stories[:40], probes=chosen, seed=4, n_explain=0)
@@ -168,6 +192,14 @@ def test_default_stories_are_held_out_author_stories(hand_set):
     found = list(HeldOut(hand_set, None, 5))
     assert len(found) == 5
     assert all(story.digest % 20 == 0 for story in found)
+
+
+def test_what_is_left_out_is_kept_for_the_4_gram(hand_set):
+    held_out = HeldOut(hand_set, None, 5)
+    found = {story.text for story in held_out}
+    assert len(held_out.others) > 20
+    assert not found & set(held_out.others)
+    assert all(Story(text).digest % 20 for text in held_out.others)
 
 
 def test_scores_come_back_from_disk(report, tmp_path):

@@ -142,6 +142,16 @@ class AuditReport:
         """Whether every check that was run holds."""
         return all(check.passed for check in self.checks)
 
+    @property
+    def precision(self) -> float | None:
+        """Of the heads of which the scan said that there is something, the share of which it is so; None of none."""
+        return share([case.is_true for case in self.cases if case.is_positive])
+
+    @property
+    def recall(self) -> float | None:
+        """Of the heads that have something to be found, the share that was found; the faintest are not asked about."""
+        return share([case.is_positive for case in self.cases if case.is_true and not case.is_faint])
+
     def surprises(self) -> list[Case]:
         """Cases that went another way than they should: planted and not found, or found where nothing was."""
         return [case for case in self.cases if case.is_positive != case.is_true and not case.is_faint]
@@ -152,6 +162,8 @@ class AuditReport:
             "seed": self.seed,
             "stories": self.stories,
             "passed": self.passed,
+            "precision": self.precision,
+            "recall": self.recall,
             "checks": [check.to_json() for check in self.checks],
             "missing": list(self.missing),
             "cases": [case.to_json() for case in self.cases],

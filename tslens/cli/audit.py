@@ -83,6 +83,8 @@ def heads(
         "seed": seed,
         "stories": source,
         "passed": report.passed,
+        "precision": report.precision,
+        "recall": report.recall,
         "checks": [check.to_json() for check in report.checks],
         "missing": list(report.missing),
     }
@@ -118,6 +120,11 @@ def show_report(report: AuditReport) -> None:
         )
         if len(surprises) > FEW_CASES:
             show(f"... and {len(surprises) - FEW_CASES} more in the file.")
+    if report.precision is not None and report.recall is not None:
+        show(
+            f"Precision {report.precision:.3f} (heads called something that are so), recall {report.recall:.3f} "
+            "(heads that are something, found)."
+        )
     failed = [check for check in report.checks if not check.passed]
     show(f"{len(report.checks) - len(failed)} of {len(report.checks)} checks hold.")
 

@@ -96,6 +96,7 @@ def scan_heads(
         seed=seed,
         probes=probes if asked else None,
         n_explain=n_explain,
+        others=held_out.others,
         progress=progress,
         explaining=explaining,
     )

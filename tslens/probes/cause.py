@@ -53,7 +53,8 @@ class Cause:
     like edges had less), "edge_per_mass" (nats per unit of moved attention, at the former), "full" (all of the role's
     mass gone), "mass" (of the role's keys at served queries), "loss", "ngram" (of the untouched model and of a 4-gram
     there), "zero", "mean", "resample" (the whole head replaced), each also with "_beyond": minus the same at tokens
-    that are alike and not served. ``holds``: whether the edge effect is above zero, corrected, and on either half.
+    that are alike and not served. ``holds``: whether the edge effect is above zero, corrected, and on either half, and
+    above zero per unit of mass where both arms moved the same.
     """
 
     effects: Mapping[str, float]
@@ -228,7 +229,12 @@ class _Measured:
             effects["edge_per_mass"] = sum(story.by_mass for story in self.stories[i]) / moved
         known = {name: value for name, value in effects.items() if np.isfinite(value)}
         enough = min(half.n[0] for half in halves) >= MIN_HALF
-        holds = bool(enough and low > 0 and np.nan_to_num(on_halves, nan=-1.0).min() > 0)
+        holds = bool(
+            enough
+            and low > 0
+            and np.nan_to_num(on_halves, nan=-1.0).min() > 0
+            and effects.get("edge_per_mass", 1.0) > 0  # not known where like edges never had as much
+        )
         return Cause(known, holds, len(self.stories[i]))
 
 

@@ -3,8 +3,9 @@
 **Basis** (DESIGN 7.6). ``positional`` by construction of the probe. In layer 0 the scores before the softmax are an
 exact function of both tokens and both positions, so that what distance does not explain is ``lexical``. Above it, the
 best predictor from token identities and distance (``basis``) is fitted on either half of the stories and read on the
-other: ``contextual`` where the value beyond it reaches the floor (lower end, corrected for all rows that are so
-tested), else ``lexical``.
+other. What it misses for want of stories is seen in layer 0, where nothing can be missed: the largest share of a value
+that it misses there is allowed for everywhere. ``contextual`` where the value beyond it reaches the floor plus that
+allowance (lower end, corrected for all rows that are so tested), else ``lexical``.
 
 **Cause** (DESIGN 7.7): see ``cause``. A candidate whose cause holds is a ``role``.
 """
@@ -60,7 +61,7 @@ def explain(
     ``stories``: those that were kept, with the probes that read stories. ``own``: the sequences of each other probe.
     """
     candidates = [score for score in report.scores if score.status == "candidate"]
-    explained = bases(model, stories, own, candidates, seed=seed)
+    explained, missed = bases(model, stories, own, candidates, in_layer_0(report, stories), seed=seed)
     causes: dict[int, Cause | None] = {}
     for texts in (stories, *own.values()):
         names = {probe.name for probe in texts.probes}
@@ -77,7 +78,12 @@ def explain(
     )
     n_explained = sum(len(batch.length) for batch in stories.batches)
     return replace(
-        report, scores=scores, n_explained=n_explained, agreement=agreement(list(settled.values()))
+        report,
+        scores=scores,
+        n_explained=n_explained,
+        n_counted=stories.n_counted,
+        missed_in_layer_0=missed,
+        agreement=agreement(list(settled.values())),
     )
 
 
@@ -109,20 +115,34 @@ def agreement(rows: Sequence[HeadScore]) -> dict[str, float]:
 # Basis ------------------------------------------------------------------------------------------------------
 
 
+def in_layer_0(report: HeadsReport, stories: Texts) -> list[HeadScore]:
+    """Rows of layer 0 whose basis is measured: candidates; where there is none, each head's row of highest value."""
+    measured = {probe.name for probe in stories.probes if probe.basis is None}
+    rows = [row for row in report.scores if row.head.layer == 0 and row.probe in measured]
+    highest = {row.head: row for row in sorted(rows, key=lambda row: row.value)}
+    return [row for row in rows if row.status == "candidate"] or list(highest.values())
+
+
 def bases(
     model: StoryModel,
     stories: Texts,
     own: Mapping[str, Texts],
     rows: Sequence[HeadScore],
+    calibrating: Sequence[HeadScore],
     *,
     seed: int,
-) -> list[Explained]:
-    """The basis of each row."""
+) -> tuple[list[Explained], float | None]:
+    """The basis of each row, and the largest share of a value that the predictor misses of the ``calibrating`` rows.
+
+    The latter are of layer 0. The share is None where no row needs the predictor, or stories are too few.
+    """
     known = {probe.name: probe for texts in (stories, *own.values()) for probe in texts.probes}
     asked = [row for row in rows if known[row.probe].basis is None and row.head.layer > 0]
     halves = Counter(second_half(key) for batch in stories.batches for key in batch.cluster)
     enough = min(halves[False], halves[True]) >= MIN_HALF
-    beyond = _beyond_tokens(model, stories, own, asked, seed=seed) if asked and enough else {}
+    beyond = _beyond_tokens(model, stories, own, asked, calibrating, seed=seed) if asked and enough else {}
+    shares = [beyond[key].share for row in calibrating if (key := _key(row)) in beyond]
+    missed = max(0.0, *shares) if shares else None
     found: list[Explained] = []
     for row in rows:
         by_construction = known[row.probe].basis
@@ -130,40 +150,60 @@ def bases(
             found.append(Explained(by_construction, None))
         elif row.head.layer == 0:
             found.append(Explained("lexical", row.value))
-        elif _key(row) not in beyond:
+        elif _key(row) not in beyond or missed is None:
             found.append(Explained(None, None))
         else:
-            low, predicted = beyond[_key(row)]
-            contextual = low >= known[row.probe].floor
-            found.append(Explained("contextual" if contextual else "lexical", predicted))
-    return found
+            rest = beyond[_key(row)]
+            allowed = known[row.probe].floor + missed * (rest.mean + rest.predicted)
+            found.append(Explained("contextual" if rest.low >= allowed else "lexical", rest.predicted))
+    return found, missed
+
+
+@dataclass(frozen=True)
+class _Beyond:
+    """Value minus predicted value, mean and corrected lower end, and the predicted value."""
+
+    mean: float
+    low: float
+    predicted: float
+
+    @property
+    def share(self) -> float:
+        """Of the value, what is not predicted."""
+        return self.mean / max(self.mean + self.predicted, 1e-9)
 
 
 def _beyond_tokens(
-    model: StoryModel, stories: Texts, own: Mapping[str, Texts], rows: Sequence[HeadScore], *, seed: int
-) -> dict[tuple[HeadId, str, Position], tuple[float, float]]:
-    """Of each row the corrected lower end of value minus predicted value, and the predicted value."""
+    model: StoryModel,
+    stories: Texts,
+    own: Mapping[str, Texts],
+    asked: Sequence[HeadScore],
+    calibrating: Sequence[HeadScore],
+    *,
+    seed: int,
+) -> dict[tuple[HeadId, str, Position], _Beyond]:
+    """What the predictor leaves of each row; lower ends are corrected for the rows that are ``asked``."""
+    rows = [*asked, *calibrating]
     heads = sorted({row.head for row in rows})
     predictors = {side: _fitted(model, stories, heads, side=side, seed=seed) for side in (False, True)}
-    sums, keys = [], []
+    found, deviations = [], []
     for texts in (stories, *own.values()):
         names = [probe.name for probe in texts.probes]
         mine = [row for row in rows if row.probe in names]
         if mine and texts.batches:
-            sums.append(_contrasts(model, texts, mine, predictors, heads, seed=seed).means())
-            keys.append([_key(row) for row in mine])
-    deviations = [
-        scaled_deviations(m.mean[1:, :n, 0], m.mean[0, :n, 0], m.se[0, :n, 0])
-        for m, n in zip(sums, map(len, keys), strict=True)
-    ]
-    critical = float(np.quantile(np.max([d.max(1) for d in deviations], axis=0), 0.95))
+            means = _contrasts(model, texts, mine, predictors, heads, seed=seed).means()
+            found.append((mine, means.mean[:, :, 0], means.se[0, :, 0]))
+    for mine, mean, se in found:
+        tested = [i for i, row in enumerate(mine) if row.head.layer > 0]
+        if tested:
+            deviations.append(scaled_deviations(mean[1:, tested], mean[0, tested], se[tested]).max(1))
+    critical = float(np.quantile(np.max(deviations, axis=0), 0.95))
     return {
-        key: (
-            float(m.mean[0, i, 0] - critical * m.se[0, i, 0]),
-            float(m.mean[0, len(of_texts) + i, 0]),
+        _key(row): _Beyond(
+            float(mean[0, i]), float(mean[0, i] - critical * se[i]), float(mean[0, len(mine) + i])
         )
-        for m, of_texts in zip(sums, keys, strict=True)
-        for i, key in enumerate(of_texts)
+        for mine, mean, se in found
+        for i, row in enumerate(mine)
     }
 
 

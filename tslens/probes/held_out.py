@@ -13,6 +13,7 @@ from tslens.types import Story
 
 AUTHOR_STORIES = 40  # written for each story that is wanted: 5% are of the validation side
 SPARE_STORIES = 10
+OTHER_STORIES = 4000  # kept of those that are left out
 FIRST_STORIES = 200  # held in memory: the model's loss is read on them, pages show some
 
 
@@ -20,12 +21,14 @@ class HeldOut:
     """The first ``n_stories`` of a source that a model was not trained on, as a stream that is read once.
 
     ``source``, ``sha256``: what they are of; without a source, the validation side of the offline author.
-    ``first``: up to 200 of them. ``n_excluded``: training stories left out so far. Raises DataError if none is left.
+    ``first``: up to 200 of them. ``n_excluded``: training stories left out so far. ``others``: texts of the source that
+    were left out so far, up to 4,000: what an n-gram may be counted on. Raises DataError if none is left.
     """
 
     def __init__(self, model: StoryModel, source: str | None, n_stories: int) -> None:
         asked = source or f"author:{(n_stories + SPARE_STORIES) * AUTHOR_STORIES}"
         self.n_excluded = 0
+        self.others: list[str] = []
         self._stories = islice(self._kept(asked, model.train_digests, own=source is None), n_stories)
         self.first = list(islice(self._stories, FIRST_STORIES))
         if not self.first:
@@ -36,11 +39,22 @@ class HeldOut:
         self.source, self.sha256 = describe_source(asked)
 
     def _kept(self, source: str, exclude: frozenset[int], *, own: bool) -> Iterator[Story]:
-        for story in read_stories(source, keep=is_validation if own else None):
+        def keep(story: Story) -> bool:
+            if not own or is_validation(story):
+                return True
+            self._leave_out(story)
+            return False
+
+        for story in read_stories(source, keep=keep):
             if story.digest in exclude:
                 self.n_excluded += 1
+                self._leave_out(story)
             else:
                 yield story
+
+    def _leave_out(self, story: Story) -> None:
+        if len(self.others) < OTHER_STORIES:
+            self.others.append(story.text)
 
     def __iter__(self) -> Iterator[Story]:
         return chain(self.first, self._stories)

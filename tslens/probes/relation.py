@@ -31,12 +31,13 @@ from tslens.types import Position
 class RelationProbe(Probe):
     """Mean over query words of the attention to the words that the relation names, all their pieces together.
 
-    ``relation``: name in ``tslens.labels.RELATIONS``. ``parts``: relations whose pairs are some of these: of all
-    attention on the targets the share on those is told beside the value, by the name given. ``stand_ins``: kinds of
-    units that may stand for targets in the null of like words; None: the target's own part of speech. Nulls: the
-    distance profile at like positions (``distance``); what looking always to the next most frequent distance would
-    catch (``offset``, see ``pairs.fixed_offset``); units of those kinds in the same octave of distance that are no
-    target, see ``pairs.match`` (``words``); labels shifted within the story (``shifted``).
+    ``relation``: name in ``tslens.labels.RELATIONS``. ``parts``: relations whose pairs are some of these; at queries
+    that have such pairs and others, the share of the attention on the targets that is on those is told beside the
+    value, by the name given. ``stand_ins``: kinds of units that may stand for targets in the null of like words; None: the
+    target's own part of speech. Nulls: the distance profile at like positions (``distance``); what looking always to
+    the next most frequent distance would catch (``offset``, see ``pairs.fixed_offset``); units of those kinds in the
+    same octave of distance that are no target, see ``pairs.match`` (``words``); labels shifted within the story
+    (``shifted``).
     """
 
     family = "relational"

@@ -26,6 +26,12 @@ def save_head_scores(
         "seed": report.seed,
         "critical": report.critical,
         "floor": report.floor,
+        "counts_at_floors": dict(report.counts_at_floors),
+        "left_out": list(report.left_out),
+        "n_explained": report.n_explained,
+        "n_counted": report.n_counted,
+        "missed_in_layer_0": report.missed_in_layer_0,
+        "agreement": dict(report.agreement),
     }
     write_jsonl(path, SCHEMA, header, (score.to_json() for score in report.scores))
     write_json(path.with_suffix(".provenance.json"), record.to_json())

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -62,6 +63,7 @@ def score_heads(
     probes: Sequence[str | Probe] | None = None,
     exclude: Collection[int] | None = None,
     n_explain: int = EXPLAINED_STORIES,
+    others: Sequence[str] = (),
     progress: Callable[[int], None] = lambda n_stories: None,
     explaining: Callable[[int], None] = lambda n_stories: None,
 ) -> HeadsReport:
@@ -72,7 +74,9 @@ def score_heads(
     ``probes``: names or objects, all of the package if None; without a parser, and without labels, those that need
     labels are left out and named in the report. ``seed``: of resampling, twins and random tokens.
     ``n_explain``: the first stories, on which basis and cause of each candidate are measured; 0 for none: then no row
-    is a role. ``progress`` and ``explaining`` are called with the number of stories done, of the scan and of causes.
+    is a role. ``others``: texts of the same kind that are not among the stories, looked at when all stories are read:
+    with 1,000 or more the 4-gram beside causes is counted on them. ``progress`` and ``explaining`` are called with the
+    number of stories done, of the scan and of causes.
     Raises ProbeInputError if no story is left, or if one is too short; DataError if a probe that was asked for needs
     labels that cannot be had.
     """
@@ -115,7 +119,9 @@ def score_heads(
     )
     if not n_explain:
         return report
-    stories_read = Texts(kept.batches, on_stories, scan.calibration, has_ends=True)
+    encode = partial(model.tokenizer.encode_story, context=model.cfg.n_ctx)
+    counted = [encode(text).astype(np.int64) for text in others]
+    stories_read = Texts(kept.batches, on_stories, scan.calibration, has_ends=True, others=counted)
     own = {
         probe.name: Texts(list(sequences), [probe], scan.calibration, has_ends=False)
         for probe in chosen
@@ -281,7 +287,7 @@ def read_all(
     """
     read = []
     for layer, pattern in enumerate(model.attention_patterns(plan.tokens.to(model.device), scratch)):
-        pattern = pattern.cpu()
+        pattern = pattern.float().cpu()
         profile = read_profile(pattern, plan.length) if watch or plan.needs_profile else None
         read.append(plan.read_with(pattern, profile, local=model.window(layer) is not None))
         if watch is not None and profile is not None:

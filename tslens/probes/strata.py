@@ -1,6 +1,7 @@
 """Which tokens are alike: strata of part of speech, n-gram loss and position, and the targets that losses are read at.
 
-The n-gram is of the texts themselves: each half of the stories is read by a 4-gram counted on the other half.
+The 4-gram is counted on other texts of the same kind where there are enough of them; else on the stories themselves,
+each half read by that of the other half, which makes it a weak one.
 """
 
 from __future__ import annotations
@@ -20,16 +21,28 @@ from tslens.stats import second_half
 
 LOSS_BINS = 5
 N_OCTAVES = 16
+LEAST_COUNTED = 1000  # other texts: a 4-gram of fewer is no better than one of the other half
 
 
 @dataclass(frozen=True)
 class Texts:
-    """What causes are measured on: batches with the probes that read them. ``has_ends``: each row is a whole story."""
+    """What causes are measured on: batches with the probes that read them.
+
+    ``has_ends``: each row is a whole story. ``others``: tokens of other texts of the kind, for the 4-gram.
+    """
 
     batches: Sequence[TokenBatch]
     probes: Sequence[Probe]
     calibration: Calibration
     has_ends: bool
+    others: Sequence[Int[np.ndarray, " pos"]] = ()
+
+    @property
+    def n_counted(self) -> int:
+        """How many texts the 4-gram is counted on."""
+        if len(self.others) >= LEAST_COUNTED:
+            return len(self.others)
+        return sum(len(batch.length) for batch in self.batches) // 2 if self.has_ends else 0
 
 
 @dataclass(frozen=True)
@@ -84,24 +97,23 @@ def targets_of(batch: TokenBatch, n_ctx: int, *, has_ends: bool) -> Int[np.ndarr
 
 
 def _ngram_losses(texts: Texts, d_vocab: int, n_ctx: int) -> list[Float[np.ndarray, "row pos"]]:
-    """Loss of each next token by a 4-gram of the other half of the stories; NaN where there is none."""
-    stories = [_sequences(batch, n_ctx, has_ends=texts.has_ends) for batch in texts.batches]
+    """Loss of each next token by a 4-gram of other texts, or of the other half; NaN where there is none."""
     losses = [np.full(batch.tokens.shape, np.nan) for batch in texts.batches]
     if not texts.has_ends:
         return losses
-    sides = [[second_half(key) for key in batch.cluster] for batch in texts.batches]
-    for side in (False, True):
-        counted = [
-            s
-            for of_batch, keys in zip(stories, sides, strict=True)
-            for s, k in zip(of_batch, keys, strict=True)
-            if k != side
-        ]
-        if not counted:
-            continue
-        ngram = NgramModel.fit(counted, vocab_size=d_vocab)
-        for loss, of_batch, keys in zip(losses, stories, sides, strict=True):
-            read: list[int] = [row for row, key in enumerate(keys) if key == side]
-            for row, found in zip(read, ngram.losses([of_batch[row] for row in read]), strict=True):
-                loss[row, : len(found)] = found
+    place = [(index, row) for index, batch in enumerate(texts.batches) for row in range(len(batch.length))]
+    rows = [row for batch in texts.batches for row in _sequences(batch, n_ctx, has_ends=True)]
+    half = np.array([second_half(key) for batch in texts.batches for key in batch.cluster])
+    sides = [np.flatnonzero(half == side) for side in (False, True)]
+    counted: list[tuple[Sequence[np.ndarray], np.ndarray]] = [
+        ([rows[i] for i in sides[not side]], sides[side]) for side in (False, True)
+    ]
+    if len(texts.others) >= LEAST_COUNTED:
+        counted = [(texts.others, np.arange(len(rows)))]
+    for stories, mine in counted:
+        if len(stories) and len(mine):
+            read = NgramModel.fit(stories, vocab_size=d_vocab).losses([rows[i] for i in mine])
+            for i, found in zip(mine, read, strict=True):
+                index, row = place[i]
+                losses[index][row, : len(found)] = found
     return losses

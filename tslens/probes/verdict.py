@@ -9,7 +9,8 @@ random twins give one more null: the 95th percentile of the value over their hea
 
 so that with 95% probability no ``excess_low`` is too high (Chernozhukov et al. 2013). ``candidate``: ``excess_low``
 reaches the floor, and on either half of the stories the one-sided 95% lower end does too. ``unclear``: ``excess_low``
-above zero. ``no``: the rest.
+above zero. ``no``: the rest. Where the value or a null was measured on fewer than five stories of a half, no error can
+be told: ``excess_low`` is then -1, below which no excess lies, and ``p`` is 1.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ class HeadsReport:
     floor, the ``floor``, and ``double``. ``distance_profiles``: [distance] mean attention per head.
     ``probes``, ``served``: of each probe its description, and which predictions its role serves. ``left_out``: probes
     that need labels, where none could be had. ``n_explained``: stories on which basis and cause of the candidates
-    were measured. ``agreement``: rank correlations of the ways to take a head away.
+    were measured. ``n_counted``: stories that the 4-gram beside causes was counted on. ``missed_in_layer_0``: largest
+    share of a value that the predictor from token identities and distance misses in layer 0, where nothing can be
+    missed; None where it was not asked. ``agreement``: rank correlations of the ways to take a head away.
     """
 
     scores: tuple[HeadScore, ...]
@@ -61,6 +64,8 @@ class HeadsReport:
     distance_profiles: Mapping[HeadId, np.ndarray]
     left_out: tuple[str, ...] = ()
     n_explained: int = 0
+    n_counted: int = 0
+    missed_in_layer_0: float | None = None
     agreement: Mapping[str, float] = field(default_factory=dict)
 
     def status_of(self, head: HeadId) -> Status:
@@ -258,6 +263,8 @@ def _score(
         t = np.where(se > 0, contrast / se, np.where(contrast > 0, np.inf, -np.inf))
     p = max(float((1 + (largest >= one).sum()) / (1 + len(largest))) for one in t)
     excess_low = float(row.lows(critical)[i])
+    if row.n_half < MIN_HALF:
+        p, excess_low = 1.0, -1.0
     halves = row.halves[:, :, i].min(1)
     if row.support(critical)[i] >= row.probe.floor:
         status: Status = "candidate"

@@ -47,7 +47,13 @@ def write_atlas(
         header=header or {"stories": str(report.n_stories), "seed": str(report.seed)},
         rows=report.scores,
         probes=report.probes,
-        facts=ScanFacts(floor=report.floor, served=report.served, n_explained=report.n_explained),
+        facts=ScanFacts(
+            floor=report.floor,
+            served=report.served,
+            n_explained=report.n_explained,
+            n_counted=report.n_counted,
+            missed=report.missed_in_layer_0,
+        ),
         counts={
             f"{'the floor' if k == 'floor' else k + ' the floor'} ({floors[k]:g})": n
             for k, n in report.counts_at_floors.items()

@@ -87,9 +87,9 @@ def _edge(row: HeadScore) -> str:
 
 _BESIDE = {
     "most_attended": "most attended word is a target",
-    "best_offset": "the best fixed distance hits",
+    "best_offset": "the best fixed number of words back hits",
     "nearest": "the nearest like word is a target",
-    "next_noun": "of this attention, on the noun that comes next",
+    "next_noun": "where one of several such nouns comes next, of this attention on it",
     "next_noun_even": "the same if every mention got as much",
 }
 

@@ -12,7 +12,8 @@ STATUSES: Mapping[Status, tuple[str, str]] = {
     "role": (
         "◆",
         "All of a candidate, and a cause: taking this attention away costs more loss, where the role should help, than "
-        "taking like attention away. Above zero after correction, and on either half of the stories.",
+        "taking away as much from like words, or what these get. Above zero after correction, on either half of the "
+        "stories, and where both are equal.",
     ),
     "candidate": (
         "●",
@@ -54,12 +55,16 @@ class ScanFacts:
     """What holds for all rows of a scan.
 
     ``floor``: least excess of a role. ``served``: of each probe, the predictions that its role would help, in words.
-    ``n_explained``: stories on which basis and cause of candidates were measured, 0 for none.
+    ``n_explained``: stories on which basis and cause of candidates were measured, 0 for none. ``n_counted``: those that
+    the 4-gram was counted on. ``missed``: largest share of a value that token identities and distance fail to give in
+    layer 0, where they decide all; None where it was not asked.
     """
 
     floor: float
     served: Mapping[str, str]
     n_explained: int
+    n_counted: int = 0
+    missed: float | None = None
 
 
 def by_strength(row: HeadScore) -> tuple[int, float, HeadId, str, str]:
@@ -119,9 +124,10 @@ def reason(row: HeadScore, facts: ScanFacts) -> str:
     cause, served = row.cause or {}, facts.served.get(row.probe, "")
     where = f" ({served})" if served else ""
     if row.status == "role":
+        like = "what little like words get" if _is_unequal(cause) else "as much attention from like words"
         return (
-            f"A role: taking this attention away costs {signed(cause['edge'], 3)} nats a token more than taking like "
-            f"attention away (corrected lower end {signed(cause['edge_low'], 3)}), where it should help{where}."
+            f"A role: taking this attention away costs {signed(cause['edge'], 3)} nats a token more than taking {like} "
+            f"(corrected lower end {signed(cause['edge_low'], 3)}), where it should help{where}."
         )
     if not facts.n_explained:
         return "No role: whether the model uses it was not tested."
@@ -133,6 +139,11 @@ def reason(row: HeadScore, facts: ScanFacts) -> str:
             "attention to compare."
         )
     changed = f"taking this attention away changes the loss by {signed(cause['edge'], 3)} nats a token"
+    if cause.get("edge_low", 0.0) > 0 and cause.get("edge_per_mass", 1.0) <= 0:
+        return (
+            f"No role: {changed} beyond what little like words get, where it should help{where}; but where these get as "
+            "much, taking as much from either makes no such difference."
+        )
     if cause.get("edge_low", 0.0) > 0:
         return (
             f"No role: {changed} beyond like attention, where it should help{where}. That is above zero on all "
@@ -142,11 +153,11 @@ def reason(row: HeadScore, facts: ScanFacts) -> str:
     return f"No role: {changed} beyond like attention{low}, where it should help{where}. That may be nothing."
 
 
-def basis(row: HeadScore) -> str:
+def basis(row: HeadScore, facts: ScanFacts) -> str:
     """What explains the attention; empty where that was not asked."""
     nearest = (row.beside or {}).get("nearest", 0.0)
-    if nearest < MOSTLY_NEAREST or not (said := _basis(row)):
-        return _basis(row)
+    if nearest < MOSTLY_NEAREST or not (said := _basis(row, facts)):
+        return _basis(row, facts)
     return f"{said} On {nearest:.0%} of these queries the target is also the nearest such word."
 
 
@@ -156,12 +167,12 @@ def next_noun(row: HeadScore) -> str:
     if "next_noun" not in scores:
         return ""
     return (
-        f"{scores['next_noun']:.0%} of this attention is on the noun that then is the next word; "
-        f"if every mention got as much, it would be {scores['next_noun_even']:.0%}."
+        f"Where the next word is one of several such nouns, {scores['next_noun']:.0%} of this attention is on that "
+        f"very noun; if every mention got as much, it would be {scores['next_noun_even']:.0%}."
     )
 
 
-def _basis(row: HeadScore) -> str:
+def _basis(row: HeadScore, facts: ScanFacts) -> str:
     if row.basis is None:
         return ""
     if row.basis == "positional":
@@ -171,12 +182,22 @@ def _basis(row: HeadScore) -> str:
     if row.basis == "lexical" and row.head.layer == 0:
         return "Basis lexical: in layer 0 the two tokens and their positions decide all of it."
     alone = f"token identities and distance alone would give {number(row.lexical)} of the {number(row.value)}"
+    missed = (
+        f" (in layer 0, where they decide all, they give up to {facts.missed:.0%} too little)"
+        if facts.missed
+        else ""
+    )
     if row.basis == "lexical":
-        return f"Basis lexical: {alone}; what is beyond is not surely above the floor."
-    return f"Basis contextual: {alone}."
+        return f"Basis lexical: {alone}{missed}; what is beyond is not surely above the floor."
+    return f"Basis contextual: {alone}{missed}."
 
 
-def cause(row: HeadScore) -> str:
+def _is_unequal(effects: Mapping[str, float]) -> bool:
+    """Whether at most queries like words get too little for the two arms to move the same."""
+    return effects.get("equal", 1.0) < MOSTLY_EQUAL
+
+
+def cause(row: HeadScore, facts: ScanFacts) -> str:
     """Attention moved and its price by unit; empty where nothing was tested."""
     effects = row.cause or {}
     parts = []
@@ -184,12 +205,13 @@ def cause(row: HeadScore) -> str:
         parts.append(f"There the head pays {number(effects['mass'])} of its attention to this")
     if "edge_per_mass" in effects:
         parts.append(f"a whole unit of it is worth {signed(effects['edge_per_mass'], 3)} nats")
-    if effects.get("equal", 1.0) < MOSTLY_EQUAL:
+    if _is_unequal(effects):
         parts.append(
             f"only at {effects['equal']:.0%} of these predictions do like tokens get enough for equal amounts"
         )
     if "ngram" in effects:
         parts.append(
-            f"the model pays {number(effects['loss'])} nats there, a 4-gram {number(effects['ngram'])}"
+            f"the model pays {number(effects['loss'])} nats there, a 4-gram counted on {facts.n_counted:,} stories "
+            f"{number(effects['ngram'])}"
         )
     return f"{'; '.join(parts)}." if parts else ""

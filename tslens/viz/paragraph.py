@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from tslens.corpus.text_tokenizer import TextTokenizer
+from tslens.corpus.words import align, find_units
 from tslens.model.story_model import StoryModel
 from tslens.probes.base import Calibration, find_probes
 from tslens.probes.batch import TokenBatch, batch_of_stories
@@ -95,11 +97,14 @@ def read_paragraph(model: StoryModel) -> Paragraph:
         for index, one in enumerate(pattern[0].float().cpu().numpy())
     }
     example = ExamplePattern(TITLE, tokenizer.token_strings(batch.tokens[0].tolist()), patterns)
-    return Paragraph(example, {kind.title: _measures(kind, batch, patterns) for kind in KINDS})
+    return Paragraph(example, {kind.title: _measures(kind, batch, patterns, tokenizer) for kind in KINDS})
 
 
 def _measures(
-    kind: Kind, batch: TokenBatch, patterns: Mapping[HeadId, Float[np.ndarray, "query_pos key_pos"]]
+    kind: Kind,
+    batch: TokenBatch,
+    patterns: Mapping[HeadId, Float[np.ndarray, "query_pos key_pos"]],
+    tokenizer: TextTokenizer,
 ) -> tuple[OnParagraph, ...]:
     """What the probes of a kind ask of the paragraph; nothing for one that has no query in it."""
     known = find_probes()
@@ -109,7 +114,7 @@ def _measures(
         for row in known[probe].rows(batch, calibration):
             pairs = row.value_all or row.value
             if kind.noun is not None:
-                chosen = np.isin(pairs.key, _tokens_of(kind.noun, batch))
+                chosen = np.isin(pairs.key, _tokens_of(kind.noun, tokenizer))
                 pairs = averaged(pairs.row[chosen], pairs.query[chosen], pairs.key[chosen])
             if len(pairs):
                 values = {
@@ -121,13 +126,13 @@ def _measures(
     return tuple(found)
 
 
-def _tokens_of(noun: str, batch: TokenBatch) -> list[int]:
+def _tokens_of(noun: str, tokenizer: TextTokenizer) -> list[int]:
     """Positions of all pieces of a noun."""
-    units, lemmas = batch.units, paragraph_story().extra["labels"]["lemma"]
+    story = paragraph_story()
+    first, last = align(find_units(story.text), tokenizer.encode_with_offsets(story.text)[1])
     return [
-        token
-        for unit, lemma in enumerate(lemmas[: units.first.shape[1]])
+        token + 1  # behind the start token
+        for unit, lemma in enumerate(story.extra["labels"]["lemma"])
         if lemma == noun
-        for token in range(int(units.first[0, unit]), int(units.last[0, unit]) + 1)
-        if token > 0
+        for token in range(int(first[unit]), int(last[unit]) + 1)
     ]
