@@ -33,10 +33,10 @@ class RelationProbe(Probe):
 
     ``relation``: name in ``tslens.labels.RELATIONS``. ``parts``: relations whose pairs are some of these; at queries
     that have such pairs and others, the share of the attention on the targets that is on those is told beside the
-    value, by the name given. ``stand_ins``: kinds of units that may stand for targets in the null of like words; None: the
-    target's own part of speech. Nulls: the distance profile at like positions (``distance``); what looking always to
-    the next most frequent distance would catch (``offset``, see ``pairs.fixed_offset``); units of those kinds in the
-    same octave of distance that are no target, see ``pairs.match`` (``words``); labels shifted within the story
+    value, by the name given. ``stand_ins``: kinds of units that may stand for targets in the null of like words; None:
+    the target's own part of speech. Nulls: the distance profile at like positions (``distance``); what looking always
+    to the next most frequent distance would catch (``offset``, see ``pairs.fixed_offset``); units of those kinds in
+    the same octave of distance that are no target, see ``pairs.match`` (``words``); labels shifted within the story
     (``shifted``).
     """
 

@@ -141,8 +141,8 @@ def reason(row: HeadScore, facts: ScanFacts) -> str:
     changed = f"taking this attention away changes the loss by {signed(cause['edge'], 3)} nats a token"
     if cause.get("edge_low", 0.0) > 0 and cause.get("edge_per_mass", 1.0) <= 0:
         return (
-            f"No role: {changed} beyond what little like words get, where it should help{where}; but where these get as "
-            "much, taking as much from either makes no such difference."
+            f"No role: {changed} beyond what little like words get, where it should help{where}; but where these get "
+            "as much, taking as much from either makes no such difference."
         )
     if cause.get("edge_low", 0.0) > 0:
         return (
