@@ -186,11 +186,6 @@ def of_model(name: str, scan: HeadsScan) -> Iterator[str]:
         f"{found.n_explained}, a 4-gram counted on {found.n_counted} others, seed {found.seed}. "
         f"{loss.bits_per_byte:.3f} bits per byte. Page and rows: `{name}.html`, `{name}.jsonl`.\n\n"
     )
-    if found.missed_in_layer_0 is not None:
-        yield (
-            "`contextual` allows for what the predictor from token identities misses in layer 0, where nothing can be "
-            f"missed: up to {found.missed_in_layer_0:.0%} of a value.\n\n"
-        )
     if found.left_out:
         yield f"Left out for want of labels: {', '.join(map(words, found.left_out))}.\n\n"
     yield f"### The paper's heads\n\n{' '.join(paper_kind(k, p, found.scores) for k, p in PAPER.items())}\n\n"

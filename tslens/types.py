@@ -126,8 +126,9 @@ class HeadScore:
     ``p``: corrected p-value of "no excess". ``cause``: effects by intervention (``probes.cause.Cause``), or None.
     ``value_all``: for relations, the value over all queries, the most frequent offset included.
     ``excess_halves``, ``value_halves``: on either half of the stories, None where a half has no query. ``n_stories``:
-    stories with a query. ``lexical``: the value that token identities and distance alone give, None where it was not
-    asked. ``beside``: other scores of the row (``probes.beside``), or None.
+    stories with a query. ``lexical``: the value that token identities and distance alone give by a fitted predictor;
+    ``missed``: largest share of a value that it fails to give for the same row of heads of layer 0, where nothing else
+    can give any; None where they were not asked. ``beside``: other scores of the row (``probes.beside``), or None.
     """
 
     head: HeadId
@@ -149,6 +150,7 @@ class HeadScore:
     n_stories: int
     value_halves: tuple[float | None, float | None] = (None, None)
     lexical: float | None = None
+    missed: float | None = None
     beside: Mapping[str, float] | None = None
 
     def to_json(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from tslens.probes import explain
 from tslens.probes.base import choose_probes
 from tslens.probes.batch import batch_of_stories
 from tslens.probes.cause import COLUMNS, METHODS, _Measured, _Story
-from tslens.probes.explain import bases, in_layer_0
+from tslens.probes.explain import bases
 from tslens.probes.scan import calibrate, score_heads
 from tslens.probes.strata import LEAST_COUNTED, Strata, Texts
 from tslens.probes.units import LabelNeeds
@@ -31,24 +31,25 @@ def stories():
 @pytest.fixture(scope="module")
 def texts(model, stories):
     batch = batch_of_stories(stories, model.tokenizer, n_ctx=512, labels=LabelNeeds(scheme=True))
-    probes = choose_probes(["name", "subject"])
+    probes = choose_probes(["name", "topic"])
     return Texts([batch], probes, calibrate([batch], probes, VOCABULARY, window=256), has_ends=True)
 
 
 @pytest.fixture(scope="module")
 def report(model, stories):
-    return score_heads(model, stories, probes=["name", "subject"], seed=0, n_explain=0)
+    return score_heads(model, stories, probes=["name", "topic"], seed=0, n_explain=0)
 
 
 # Basis ------------------------------------------------------------------------------------------------------
 
 
 def test_what_the_predictor_misses_in_layer_0_is_allowed_for_above(model, texts, report, monkeypatch):
-    above = [row for row in report.scores if row.head.layer == 1][:1]
-    below = in_layer_0(report, texts)[:1]
+    """Of the same probe and position only: what it misses of topics says nothing of names."""
+    above = [row for row in report.scores if row.head.layer == 1 and row.probe == "name"][:1]
     missing = [0.0]
 
     def beyond(model, stories, own, asked, calibrating, *, seed):
+        assert {(row.head.layer, row.probe, row.position) for row in calibrating} == {(0, "name", "word")}
         found = {explain._key(row): explain._Beyond(mean=0.12, low=0.1, predicted=0.28) for row in asked}
         share = missing[0]
         for row in calibrating:
@@ -58,25 +59,26 @@ def test_what_the_predictor_misses_in_layer_0_is_allowed_for_above(model, texts,
     monkeypatch.setattr(explain, "_beyond_tokens", beyond)
     for share, basis in ((0.0, "contextual"), (0.1, "contextual"), (0.2, "lexical")):
         missing[0] = share
-        found, missed = bases(model, texts, {}, above, below, seed=0)
-        assert [one.basis for one in found] == [basis], share
-        assert missed == pytest.approx(share)
+        (found,) = bases(model, texts, {}, above, report.scores, seed=0)
+        assert found.basis == basis, share
+        assert found.missed == pytest.approx(share)
 
 
-def test_rows_of_layer_0_calibrate_and_are_never_contextual(model, texts, report):
+def test_rows_of_layer_0_calibrate_and_would_not_be_contextual_themselves(model, texts, report):
     """The truth of layer 0 is known: tokens and positions decide all of it."""
-    rows = [row for row in report.scores if row.head.layer == 1 and row.probe == "name"][:2]
-    below = in_layer_0(report, texts)
-    assert below and {row.head.layer for row in below} == {0}
+    rows = [row for row in report.scores if row.head.layer == 1 and row.probe == "topic"][:2]
+    below = [row for row in report.scores if row.head.layer == 0 and row.probe == "topic"]
     rest = explain._beyond_tokens(model, texts, {}, rows, below, seed=0)
-    found, missed = bases(model, texts, {}, rows, below, seed=0)
-    assert missed == pytest.approx(max(0.0, *(rest[explain._key(row)].share for row in below)))
-    assert missed > 0.02, "forty stories are too few to know all tokens"
-    for row in below:
-        one = rest[explain._key(row)]
-        assert one.mean + one.predicted == pytest.approx(row.value, rel=0.02)
-        assert one.low < 0.05 + missed * (one.mean + one.predicted)
-    assert all(one.basis in ("lexical", "contextual") for one in found)
+    found = bases(model, texts, {}, rows, report.scores, seed=0)
+    assert max(one.missed for one in found) > 0.02, "forty stories are too few to know all tokens"
+    for row, one in zip(rows, found, strict=True):
+        same = [other for other in below if other.position == row.position]
+        shares = [rest[explain._key(other)].share for other in same if other.value >= 0.05]
+        assert one.missed == pytest.approx(max(shares))
+        for other in same:
+            read = rest[explain._key(other)]
+            assert read.mean + read.predicted == pytest.approx(other.value, rel=0.02)
+            assert read.low < 0.05 + one.missed * (read.mean + read.predicted)
 
 
 # The 4-gram -------------------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ ELEMENTS = set(
 )
 PROBES = {"previous_token": "Attention to the token <b>before</b>.", "sentence_end": "To the last mark."}
 SERVED = {"previous_token": "every prediction", "sentence_end": "the stop", "first_token": "none: it rests"}
-FACTS = ScanFacts(floor=0.05, served=SERVED, n_explained=20, n_counted=4000, missed=0.12)
+FACTS = ScanFacts(floor=0.05, served=SERVED, n_explained=20, n_counted=4000)
 EFFECTS = {
     "edge": 0.03,
     "edge_low": 0.01,
@@ -392,8 +392,8 @@ def test_an_unwritable_place_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_where_the_nearest_word_would_do_as_well_the_row_says_so():
     row = score(HeadId(1, 0), probe="subject")
-    assert "nearest" not in basis(row, FACTS)
+    assert "nearest" not in basis(row)
     assert "On 91% of these queries the target is also the nearest such word." in basis(
-        replace(row, beside={"nearest": 0.91}), FACTS
+        replace(row, beside={"nearest": 0.91})
     )
-    assert basis(replace(row, beside={"nearest": 0.4}), FACTS) == basis(row, FACTS)
+    assert basis(replace(row, beside={"nearest": 0.4})) == basis(row)

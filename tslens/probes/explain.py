@@ -4,8 +4,8 @@
 exact function of both tokens and both positions, so that what distance does not explain is ``lexical``. Above it, the
 best predictor from token identities and distance (``basis``) is fitted on either half of the stories and read on the
 other. What it misses for want of stories is seen in layer 0, where nothing can be missed: the largest share of a value
-that it misses there is allowed for everywhere. ``contextual`` where the value beyond it reaches the floor plus that
-allowance (lower end, corrected for all rows that are so tested), else ``lexical``.
+that it misses there, of the same probe and position, is allowed for. ``contextual`` where the value beyond it reaches
+the floor plus that allowance (lower end, corrected for all rows that are so tested), else ``lexical``.
 
 **Cause** (DESIGN 7.7): see ``cause``. A candidate whose cause holds is a ``role``.
 """
@@ -23,6 +23,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from tslens.model.story_model import StoryModel
+from tslens.probes.base import ATTENTION_FLOOR
 from tslens.probes.basis import Rows, TokenPredictor, fit_predictor
 from tslens.probes.batch import TokenBatch
 from tslens.probes.beside import score_beside
@@ -40,11 +41,12 @@ FITTED_STORIES = 250  # of each half, for the predictor from token identities: m
 class Explained:
     """``lexical``: what token identities and distance would give, None where that is not asked.
 
-    ``basis``: None where there are too few stories to say.
+    ``basis``: None where there are too few stories to say. ``missed``: share of a value, see ``HeadScore``.
     """
 
     basis: Basis | None
     lexical: float | None
+    missed: float | None = None
 
 
 def explain(
@@ -61,7 +63,7 @@ def explain(
     ``stories``: those that were kept, with the probes that read stories. ``own``: the sequences of each other probe.
     """
     candidates = [score for score in report.scores if score.status == "candidate"]
-    explained, missed = bases(model, stories, own, candidates, in_layer_0(report, stories), seed=seed)
+    explained = bases(model, stories, own, candidates, report.scores, seed=seed)
     causes: dict[int, Cause | None] = {}
     for texts in (stories, *own.values()):
         names = {probe.name for probe in texts.probes}
@@ -82,7 +84,6 @@ def explain(
         scores=scores,
         n_explained=n_explained,
         n_counted=stories.n_counted,
-        missed_in_layer_0=missed,
         agreement=agreement(list(settled.values())),
     )
 
@@ -94,7 +95,14 @@ def _key(score: HeadScore) -> tuple[HeadId, str, Position]:
 def _settled(score: HeadScore, explained: Explained, cause: Cause | None) -> HeadScore:
     status: Status = "role" if cause is not None and cause.holds else "candidate"
     effects = None if cause is None else dict(cause.effects)
-    return replace(score, basis=explained.basis, lexical=explained.lexical, cause=effects, status=status)
+    return replace(
+        score,
+        basis=explained.basis,
+        lexical=explained.lexical,
+        missed=explained.missed,
+        cause=effects,
+        status=status,
+    )
 
 
 def agreement(rows: Sequence[HeadScore]) -> dict[str, float]:
@@ -115,34 +123,22 @@ def agreement(rows: Sequence[HeadScore]) -> dict[str, float]:
 # Basis ------------------------------------------------------------------------------------------------------
 
 
-def in_layer_0(report: HeadsReport, stories: Texts) -> list[HeadScore]:
-    """Rows of layer 0 whose basis is measured: candidates; where there is none, each head's row of highest value."""
-    measured = {probe.name for probe in stories.probes if probe.basis is None}
-    rows = [row for row in report.scores if row.head.layer == 0 and row.probe in measured]
-    highest = {row.head: row for row in sorted(rows, key=lambda row: row.value)}
-    return [row for row in rows if row.status == "candidate"] or list(highest.values())
-
-
 def bases(
     model: StoryModel,
     stories: Texts,
     own: Mapping[str, Texts],
     rows: Sequence[HeadScore],
-    calibrating: Sequence[HeadScore],
+    every: Sequence[HeadScore],
     *,
     seed: int,
-) -> tuple[list[Explained], float | None]:
-    """The basis of each row, and the largest share of a value that the predictor misses of the ``calibrating`` rows.
-
-    The latter are of layer 0. The share is None where no row needs the predictor, or stories are too few.
-    """
+) -> list[Explained]:
+    """The basis of each row. ``every``: all rows of the scan, of which those of layer 0 calibrate the predictor."""
     known = {probe.name: probe for texts in (stories, *own.values()) for probe in texts.probes}
     asked = [row for row in rows if known[row.probe].basis is None and row.head.layer > 0]
     halves = Counter(second_half(key) for batch in stories.batches for key in batch.cluster)
     enough = min(halves[False], halves[True]) >= MIN_HALF
+    calibrating = list({_key(below): below for row in asked for below in _in_layer_0(row, every)}.values())
     beyond = _beyond_tokens(model, stories, own, asked, calibrating, seed=seed) if asked and enough else {}
-    shares = [beyond[key].share for row in calibrating if (key := _key(row)) in beyond]
-    missed = max(0.0, *shares) if shares else None
     found: list[Explained] = []
     for row in rows:
         by_construction = known[row.probe].basis
@@ -150,13 +146,25 @@ def bases(
             found.append(Explained(by_construction, None))
         elif row.head.layer == 0:
             found.append(Explained("lexical", row.value))
-        elif _key(row) not in beyond or missed is None:
+        elif _key(row) not in beyond:
             found.append(Explained(None, None))
         else:
             rest = beyond[_key(row)]
+            missed = max(0.0, *(beyond[_key(below)].share for below in _in_layer_0(row, every)))
             allowed = known[row.probe].floor + missed * (rest.mean + rest.predicted)
-            found.append(Explained("contextual" if rest.low >= allowed else "lexical", rest.predicted))
-    return found, missed
+            basis: Basis = "contextual" if rest.low >= allowed else "lexical"
+            found.append(Explained(basis, rest.predicted, missed))
+    return found
+
+
+def _in_layer_0(row: HeadScore, every: Sequence[HeadScore]) -> list[HeadScore]:
+    """The same row of heads of layer 0: those with a value of the floor or more, or the one of highest value."""
+    same = [
+        other for other in every
+        if other.head.layer == 0 and (other.probe, other.position) == (row.probe, row.position)
+    ]  # fmt: skip
+    paid = [other for other in same if other.value >= ATTENTION_FLOOR]
+    return paid or [max(same, key=lambda other: other.value)]
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,6 @@ def save_head_scores(
         "left_out": list(report.left_out),
         "n_explained": report.n_explained,
         "n_counted": report.n_counted,
-        "missed_in_layer_0": report.missed_in_layer_0,
         "agreement": dict(report.agreement),
     }
     write_jsonl(path, SCHEMA, header, (score.to_json() for score in report.scores))

@@ -46,9 +46,8 @@ class HeadsReport:
     floor, the ``floor``, and ``double``. ``distance_profiles``: [distance] mean attention per head.
     ``probes``, ``served``: of each probe its description, and which predictions its role serves. ``left_out``: probes
     that need labels, where none could be had. ``n_explained``: stories on which basis and cause of the candidates
-    were measured. ``n_counted``: stories that the 4-gram beside causes was counted on. ``missed_in_layer_0``: largest
-    share of a value that the predictor from token identities and distance misses in layer 0, where nothing can be
-    missed; None where it was not asked. ``agreement``: rank correlations of the ways to take a head away.
+    were measured. ``n_counted``: stories that the 4-gram beside causes was counted on. ``agreement``: rank
+    correlations of the ways to take a head away.
     """
 
     scores: tuple[HeadScore, ...]
@@ -65,7 +64,6 @@ class HeadsReport:
     left_out: tuple[str, ...] = ()
     n_explained: int = 0
     n_counted: int = 0
-    missed_in_layer_0: float | None = None
     agreement: Mapping[str, float] = field(default_factory=dict)
 
     def status_of(self, head: HeadId) -> Status:

@@ -52,7 +52,6 @@ def write_atlas(
             served=report.served,
             n_explained=report.n_explained,
             n_counted=report.n_counted,
-            missed=report.missed_in_layer_0,
         ),
         counts={
             f"{'the floor' if k == 'floor' else k + ' the floor'} ({floors[k]:g})": n

@@ -79,11 +79,7 @@ def _row_data(row: HeadScore, facts: ScanFacts) -> Mapping[str, Any]:
         "place": words(row.probe),
         "at": "" if row.position == "word" else "at the token before",
         "found": found(row),
-        "why": [
-            text
-            for text in (reason(row, facts), basis(row, facts), next_noun(row), cause(row, facts))
-            if text
-        ],
+        "why": [text for text in (reason(row, facts), basis(row), next_noun(row), cause(row, facts)) if text],
         "value": _rounded(row.value, row.low, row.high),
         "nulls": [[words(name), *_rounded(value)] for name, value in nulls],
         "excess_low": _rounded(row.excess_low)[0],

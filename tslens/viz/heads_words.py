@@ -56,15 +56,13 @@ class ScanFacts:
 
     ``floor``: least excess of a role. ``served``: of each probe, the predictions that its role would help, in words.
     ``n_explained``: stories on which basis and cause of candidates were measured, 0 for none. ``n_counted``: those that
-    the 4-gram was counted on. ``missed``: largest share of a value that token identities and distance fail to give in
-    layer 0, where they decide all; None where it was not asked.
+    the 4-gram was counted on.
     """
 
     floor: float
     served: Mapping[str, str]
     n_explained: int
     n_counted: int = 0
-    missed: float | None = None
 
 
 def by_strength(row: HeadScore) -> tuple[int, float, HeadId, str, str]:
@@ -153,11 +151,11 @@ def reason(row: HeadScore, facts: ScanFacts) -> str:
     return f"No role: {changed} beyond like attention{low}, where it should help{where}. That may be nothing."
 
 
-def basis(row: HeadScore, facts: ScanFacts) -> str:
+def basis(row: HeadScore) -> str:
     """What explains the attention; empty where that was not asked."""
     nearest = (row.beside or {}).get("nearest", 0.0)
-    if nearest < MOSTLY_NEAREST or not (said := _basis(row, facts)):
-        return _basis(row, facts)
+    if nearest < MOSTLY_NEAREST or not (said := _basis(row)):
+        return _basis(row)
     return f"{said} On {nearest:.0%} of these queries the target is also the nearest such word."
 
 
@@ -172,7 +170,7 @@ def next_noun(row: HeadScore) -> str:
     )
 
 
-def _basis(row: HeadScore, facts: ScanFacts) -> str:
+def _basis(row: HeadScore) -> str:
     if row.basis is None:
         return ""
     if row.basis == "positional":
@@ -183,8 +181,8 @@ def _basis(row: HeadScore, facts: ScanFacts) -> str:
         return "Basis lexical: in layer 0 the two tokens and their positions decide all of it."
     alone = f"token identities and distance alone would give {number(row.lexical)} of the {number(row.value)}"
     missed = (
-        f" (in layer 0, where they decide all, they give up to {facts.missed:.0%} too little)"
-        if facts.missed
+        f" (of heads of layer 0, where they decide all, up to {row.missed:.0%} too little)"
+        if row.missed
         else ""
     )
     if row.basis == "lexical":
