@@ -44,6 +44,48 @@ def test_heads(tslens, folder, story_file, tmp_path, monkeypatch):
     assert page.stat().st_size > 10_000
 
 
+@pytest.fixture(scope="module")
+def papers_folder(tmp_path_factory):
+    """A shipped GPT-Neo as transformers has it, its activation under another name, so that it is not taken for ours."""
+    from tslens.model.export import export_model
+    from tslens.model.load import load_model
+
+    path = tmp_path_factory.mktemp("foreign") / "their-l4_h64"
+    export_model(load_model("shipped:l4_h64"), "huggingface", path)
+    config = json.loads((path / "config.json").read_text())
+    assert config["activation_function"] == "gelu_new"
+    (path / "config.json").write_text(json.dumps({**config, "activation_function": "gelu_pytorch_tanh"}))
+    return path
+
+
+@pytest.mark.filterwarnings("ignore:.*intervals are:UserWarning")
+def test_roles_and_causes_are_those_of_the_same_model_of_ours(tslens, papers_folder, tmp_path, monkeypatch):
+    """Random twins differ, so which rows are candidates may; what was measured of a row in both may not."""
+    monkeypatch.chdir(tmp_path)
+    explained = []
+    for model in (papers_folder, "shipped:l4_h64"):
+        probes = ["--probe", "action", "--probe", "distance_2", "--probe", "previous_token"]
+        done = tslens("heads", "--model", model, "--n-stories", 40, "--n-explain", 12, *probes, "--json")
+        assert done.code == 0, done.err
+        rows = json.loads(done.out)["heads"]
+        explained.append({(r["head"], r["probe"], r["position"]): r for r in rows if r["cause"] is not None})
+    theirs, ours = explained
+    both = sorted(theirs.keys() & ours.keys())
+    assert {head[:2] for head, _, _ in both} >= {"L2", "L3"}, "a layer with and one without a layer after it"
+    assert "role" in {theirs[row]["status"] for row in both}
+    for row in both:
+        assert theirs[row]["status"] == ours[row]["status"]
+        assert theirs[row]["basis"] == ours[row]["basis"]
+        corrected = {"edge_low"}  # for all rows that were tested, which differ where the candidates do
+        assert theirs[row]["cause"].keys() == ours[row]["cause"].keys()
+        for name in theirs[row]["cause"].keys() - corrected:
+            assert theirs[row]["cause"][name] == pytest.approx(ours[row]["cause"][name], abs=1e-4), (
+                row,
+                name,
+            )
+    assert max(abs(theirs[row]["cause"]["zero"]) for row in both) > 0.01
+
+
 def test_look(tslens, folder):
     done = tslens("look", "Tom found a kite.", "--model", folder, "--head", "L0H3", "--json")
     assert done.code == 0, done.err
@@ -62,7 +104,8 @@ def test_it_is_not_exported(tslens, folder, tmp_path):
     assert "no other format" in done.err
 
 
-def test_a_pickle_and_another_architecture(tslens, tmp_path):
+def test_a_pickle_and_another_architecture(tslens, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "model.pt").touch()
     done = tslens("heads", "--model", tmp_path / "model.pt")
     assert done.code == 1

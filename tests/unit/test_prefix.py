@@ -138,6 +138,46 @@ def test_chosen_positions_are_those_of_the_full_result(model, tokens):
         assert nothing.shape == (4, 0, model.cfg.d_model)
 
 
+def test_layers_before_the_change_are_not_run_again(model, tokens):
+    """The first norm of a layer stands for its attention, the second for its MLP."""
+    prefix = model.prefix(tokens)
+    called, handles = [], []
+    for layer, block in enumerate(bridge(model).blocks):
+        for name in ("ln1", "ln2"):
+            norm = getattr(block, name)
+            part = getattr(norm, "original_component", norm)
+            handles.append(
+                part.register_forward_hook(lambda *args, name=name, layer=layer: called.append((layer, name)))
+            )
+    try:
+        for layer in range(prefix.n_layers):
+            called.clear()
+            prefix.rerun(layer, random_change(1, 3, 40, model.cfg.d_model))
+            later = [(after, name) for after in range(layer + 1, prefix.n_layers) for name in ("ln1", "ln2")]
+            assert called == [(layer, "ln2"), *later]
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_a_foreign_rerun_makes_no_pattern(kind, tokenizer, tokens, monkeypatch):
+    """Attention is fused: no softmax over scores is taken, in a layer with a window neither."""
+    model = random_foreign(kind, tokenizer)
+    prefix = model.prefix(tokens)
+    taken, softmax = [], torch.nn.functional.softmax
+
+    def counted(scores, *args, **kwargs):
+        taken.append(scores.shape)
+        return softmax(scores, *args, **kwargs)
+
+    monkeypatch.setattr(torch.nn.functional, "softmax", counted)
+    prefix.rerun(0, random_change(1, 3, 40, 32))
+    assert not taken
+    model.final_residual(tokens)
+    assert len(taken) == prefix.n_layers
+
+
 def test_variants_do_not_see_each_other(model, tokens):
     prefix = model.prefix(tokens)
     change = random_change(3, 3, 40, model.cfg.d_model)

@@ -17,8 +17,8 @@ from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_f
 
 from tslens.errors import ModelError
 from tslens.model.foreign_decoding import ForeignDecoder
+from tslens.model.foreign_prefix import ForeignPrefix
 from tslens.model.hooked import ReadsText
-from tslens.model.prefix import ForeignPrefix
 from tslens.model.story_model import TwinKind, redraw
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ Axes: variant, row, pos (query_pos, key_pos), head, d_head, d_model.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +25,7 @@ from tslens.errors import ModelError
 
 if TYPE_CHECKING:
     from tslens.model.attention import Attention, Pattern
-    from tslens.model.foreign import ForeignModel
+    from tslens.model.story_model import StoryModel
     from tslens.model.transformer import Block, TinyTransformer
 
 Mixed = Float[Tensor, "row pos head d_head"]
@@ -77,7 +77,7 @@ class TinyPrefix:
 
     @torch.no_grad()
     def __init__(self, model: TinyTransformer, tokens: Int[Tensor, "row pos"]) -> None:
-        _refuse_hooks(model)
+        refuse_hooks(model)
         self.tokens, self.n_layers = tokens, len(model.blocks)
         self._model = model
         self._projected: list[list[Tensor]] = []  # queries, keys, values of each layer
@@ -124,7 +124,7 @@ class TinyPrefix:
         at: Bool[Tensor, "..."] | None = None,
     ) -> Float[Tensor, "... d_model"]:
         """``final`` of each variant, where ``change`` is added to what the attention of a layer writes."""
-        _refuse_hooks(self._model)
+        refuse_hooks(self._model)
         n_variants, n_rows = change.shape[:2]
         chosen = None if at is None else at.expand(change.shape[:3])
         clean, last = self._mid[layer].expand(change.shape), self.n_layers - 1
@@ -145,75 +145,6 @@ class TinyPrefix:
         if at is None:
             return rearrange(final, "(v r) p d -> v r p d", r=n_rows)
         return final[0] if at.ndim == 3 else rearrange(final[0], "(v n) d -> v n d", v=n_variants)
-
-
-class ForeignPrefix:
-    """A run of a :class:`ForeignModel`. Satisfies ``Prefix``; the patterns of all layers are kept.
-
-    A rerun is a run of the whole model with a hook on what the attention writes: slow, but it asks nothing of the
-    architecture. Raises ModelError if the model has hooks: what they do would be in the first run too.
-    """
-
-    @torch.no_grad()
-    def __init__(self, model: ForeignModel, tokens: Int[Tensor, "row pos"]) -> None:
-        _refuse_hooks(model)
-        self.tokens, self.n_layers = tokens, int(model.cfg.n_layers)
-        self._model = model
-        self._seen: dict[str, Tensor] = {}
-        names = [
-            f"blocks.{layer}.attn.hook_{name}"
-            for layer in range(self.n_layers)
-            for name in ("pattern", "v", "z")
-        ]
-        with model.bridge.hooks(fwd_hooks=[(name, self._keep(name)) for name in names]):
-            self.final = model.final_residual(tokens)
-
-    def _keep(self, name: str) -> Any:
-        def hook_fn(activation: Tensor, hook: Any) -> None:
-            self._seen[name] = activation
-
-        return hook_fn
-
-    def pattern(self, layer: int) -> Pattern:
-        """What each query of a layer attends to."""
-        return self._seen[f"blocks.{layer}.attn.hook_pattern"]
-
-    def values(self, layer: int) -> Float[Tensor, "row head key_pos d_head"]:
-        """What the heads of a layer mix; heads that share values each have a copy."""
-        values = self._seen[f"blocks.{layer}.attn.hook_v"]
-        n_sharing = self._model.cfg.n_heads // values.shape[2]
-        return repeat(values, "r k h e -> r (h n) k e", n=n_sharing)
-
-    def z(self, layer: int) -> Mixed:
-        """What the heads of a layer have mixed."""
-        return self._seen[f"blocks.{layer}.attn.hook_z"]
-
-    def output(self, layer: int) -> Float[Tensor, "head d_head d_model"]:
-        """W_O of a layer."""
-        output: Tensor = self._model.bridge.blocks[layer].attn.W_O.detach()
-        return output
-
-    @torch.no_grad()
-    def rerun(
-        self,
-        layer: int,
-        change: Float[Tensor, "variant row pos d_model"],
-        at: Bool[Tensor, "..."] | None = None,
-    ) -> Float[Tensor, "... d_model"]:
-        """``final`` of each variant, where ``change`` is added to what the attention of a layer writes."""
-        _refuse_hooks(self._model)
-        n_variants = len(change)
-        added = rearrange(change, "v r p d -> (v r) p d")
-
-        def add(written: Tensor, hook: Any) -> Tensor:
-            return written + added
-
-        with self._model.bridge.hooks(fwd_hooks=[(f"blocks.{layer}.hook_attn_out", add)]):
-            final = self._model.final_residual(repeat(self.tokens, "r p -> (v r) p", v=n_variants))
-        final = rearrange(final, "(v r) p d -> v r p d", v=n_variants)
-        if at is None:
-            return final
-        return final[at] if at.ndim == 3 else final[:, at]
 
 
 def _mixed_at(
@@ -238,7 +169,8 @@ def _after_mlp(block: Block, resid_mid: Float[Tensor, "... pos d_model"]) -> Flo
     return resid_mid + block.mlp(block.ln2(resid_mid))
 
 
-def _refuse_hooks(model: TinyTransformer | ForeignModel) -> None:
+def refuse_hooks(model: StoryModel) -> None:
+    """Raise ModelError if the model has hooks: they would be in the first run, and not in a rerun."""
     if any(model.list_hooks()):
         raise ModelError(
             "The model has hooks, which a rerun would not obey.", "Remove them with model.reset_hooks()."
