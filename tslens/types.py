@@ -127,8 +127,8 @@ class HeadScore:
     ``value_all``: for relations, the value over all queries, the most frequent offset included.
     ``excess_halves``, ``value_halves``: on either half of the stories, None where a half has no query. ``n_stories``:
     stories with a query. ``lexical``: the value that token identities and distance alone give by a fitted predictor;
-    ``missed``: largest share of a value that it fails to give for the same row of heads of layer 0, where nothing else
-    can give any; None where they were not asked. ``beside``: other scores of the row (``probes.beside``), or None.
+    ``lexical_limit``: what they would give if it were fitted on endless stories; None where not asked.
+    ``beside``: other scores of the row (``probes.beside``), or None.
     """
 
     head: HeadId
@@ -150,7 +150,7 @@ class HeadScore:
     n_stories: int
     value_halves: tuple[float | None, float | None] = (None, None)
     lexical: float | None = None
-    missed: float | None = None
+    lexical_limit: float | None = None
     beside: Mapping[str, float] | None = None
 
     def to_json(self) -> dict[str, Any]:

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 import tslens
-from tslens.probes import explain
+from tslens.probes import beyond
 from tslens.probes.base import choose_probes
 from tslens.probes.batch import batch_of_stories
 from tslens.probes.cause import COLUMNS, METHODS, _Measured, _Story
-from tslens.probes.explain import bases
 from tslens.probes.scan import calibrate, score_heads
 from tslens.probes.strata import LEAST_COUNTED, Strata, Texts
 from tslens.probes.units import LabelNeeds
@@ -35,6 +34,10 @@ def texts(model, stories):
     return Texts([batch], probes, calibrate([batch], probes, VOCABULARY, window=256), has_ends=True)
 
 
+def key(row):
+    return row.head, row.probe, row.position
+
+
 @pytest.fixture(scope="module")
 def report(model, stories):
     return score_heads(model, stories, probes=["name", "topic"], seed=0, n_explain=0)
@@ -43,43 +46,30 @@ def report(model, stories):
 # Basis ------------------------------------------------------------------------------------------------------
 
 
-def test_what_the_predictor_misses_in_layer_0_is_allowed_for_above(model, texts, report, monkeypatch):
-    """Of the same probe and position only: what it misses of topics says nothing of names."""
-    above = [row for row in report.scores if row.head.layer == 1 and row.probe == "name"][:1]
-    missing = [0.0]
-
-    def beyond(model, stories, own, asked, calibrating, *, seed):
-        assert {(row.head.layer, row.probe, row.position) for row in calibrating} == {(0, "name", "word")}
-        found = {explain._key(row): explain._Beyond(mean=0.12, low=0.1, predicted=0.28) for row in asked}
-        share = missing[0]
-        for row in calibrating:
-            found[explain._key(row)] = explain._Beyond(mean=share, low=share, predicted=1 - share)
-        return found
-
-    monkeypatch.setattr(explain, "_beyond_tokens", beyond)
-    for share, basis in ((0.0, "contextual"), (0.1, "contextual"), (0.2, "lexical")):
-        missing[0] = share
-        (found,) = bases(model, texts, {}, above, report.scores, seed=0)
-        assert found.basis == basis, share
-        assert found.missed == pytest.approx(share)
+def test_contextual_is_what_lies_beyond_the_limit_too(model, texts, report, monkeypatch):
+    """The lower end is that of the value beyond the predictor, and beyond what endless stories would teach it."""
+    (row,) = [row for row in report.scores if row.head.layer == 1 and row.probe == "name"][:1]
+    for low, basis in ((0.051, "contextual"), (0.049, "lexical")):
+        rest = beyond._Beyond(low, predicted=0.2, limit=0.25)
+        monkeypatch.setattr(
+            beyond, "_beyond_tokens", lambda *_, found=rest, **__: dict.fromkeys([key(row)], found)
+        )
+        assert beyond.bases(model, texts, {}, [row], seed=0) == [beyond.Explained(basis, 0.2, 0.25)]
 
 
-def test_rows_of_layer_0_calibrate_and_would_not_be_contextual_themselves(model, texts, report, monkeypatch):
-    """The truth of layer 0 is known: tokens and positions decide all of it."""
-    rows = [row for row in report.scores if row.head.layer == 1 and row.probe == "topic"][:2]
-    below = [row for row in report.scores if row.head.layer == 0 and row.probe == "topic"]
-    honest, rest = explain._beyond_tokens, {}
-    monkeypatch.setattr(explain, "_beyond_tokens", lambda *a, **k: rest.update(honest(*a, **k)) or rest)
-    found = bases(model, texts, {}, rows, report.scores, seed=0)
-    assert max(one.missed for one in found) > 0.02, "few stories are too few to know all tokens"
-    for row, one in zip(rows, found, strict=True):
-        same = [other for other in below if other.position == row.position]
-        shares = [rest[explain._key(other)].share for other in same if other.value >= 0.05]
-        assert one.missed == pytest.approx(max(shares))
-        for other in (other for other in same if explain._key(other) in rest):
-            read = rest[explain._key(other)]
-            assert read.mean + read.predicted == pytest.approx(other.value, rel=0.02)
-            assert read.low < 0.05 + one.missed * (read.mean + read.predicted)
+def test_the_value_of_heads_of_layer_0_does_not_lie_beyond_the_limit(model, texts, report):
+    """The truth of layer 0 is known: tokens and positions decide all of it. The predictor alone falls short."""
+    rows = [
+        row for row in report.scores if row.head.layer == 0 and row.probe == "topic" and row.value >= 0.05
+    ][:1]
+    rest = beyond._beyond_tokens(model, texts, {}, rows, seed=0)
+    assert rows
+    for row in rows:
+        found = rest[key(row)]
+        assert found.predicted < 0.9 * row.value, "few stories do not teach all tokens"
+        assert found.predicted <= found.limit
+        assert found.low < 0.05 < row.value
+        assert row.value - found.limit < 0.7 * (row.value - found.predicted)
 
 
 # The 4-gram -------------------------------------------------------------------------------------------------

@@ -180,14 +180,11 @@ def _basis(row: HeadScore) -> str:
     if row.basis == "lexical" and row.head.layer == 0:
         return "Basis lexical: in layer 0 the two tokens and their positions decide all of it."
     alone = f"token identities and distance alone would give {number(row.lexical)} of the {number(row.value)}"
-    missed = (
-        f" (of heads of layer 0, where they decide all, up to {row.missed:.0%} too little)"
-        if row.missed
-        else ""
-    )
+    if row.lexical_limit is not None:
+        alone += f", and fitted on endless stories perhaps {number(row.lexical_limit)}"
     if row.basis == "lexical":
-        return f"Basis lexical: {alone}{missed}; what is beyond is not surely above the floor."
-    return f"Basis contextual: {alone}{missed}."
+        return f"Basis lexical: {alone}; what is beyond is not surely above the floor."
+    return f"Basis contextual: {alone}."
 
 
 def _is_unequal(effects: Mapping[str, float]) -> bool:
