@@ -30,7 +30,7 @@ def audit_random_models(
     """Share of random models in which any head is a candidate for anything; none may have a role.
 
     Half of the ``n_models`` are fresh initialisations, half have each tensor drawn anew with the mean and deviation
-    that it has in ``trained``. Each is scanned as any model is, against two random twins of its own.
+    that it has in ``trained``. Each is scanned as any model is, against random twins of its own.
     """
     cases: list[Case] = []
     for index in range(n_models):

@@ -1,4 +1,4 @@
-"""One streaming pass of stories past all probes, for a model and its two random twins.
+"""One streaming pass of stories past all probes, for a model, and of the first of them for its random twins.
 
 1. The first stories are read as text only: token frequencies, most frequent offsets (``Calibration``).
 2. Each batch of stories becomes a plan: the (query, key) pairs of all probes and nulls.
@@ -42,11 +42,12 @@ from tslens.types import Story
 BATCH_TOKENS = 1536  # small, so that the patterns of a batch stay near a CPU's cache
 CALIBRATION_STORIES = 500
 EXPLAINED_STORIES = 200
+TWIN_STORIES = 20  # their heads differ far more from each other than from story to story
 
 
 @dataclass
 class Stream:
-    """Sums of one kind of input (stories, or a probe's own sequences) for a model and its twins."""
+    """Sums of one kind of input (stories, or a probe's own sequences) for a model, and for its twins side by side."""
 
     measures: tuple[Measure, ...]
     model: BootstrapSums
@@ -90,15 +91,11 @@ def score_heads(
         )
     source = Source(stories, model.train_digests if exclude is None else exclude)
     chosen, left_out = _probes_that_can_read(choose_probes(probes), source, asked=probes is not None)
-    twins = list(random_twins(model, seed=seed).values())
-    scan = _Scan(model, twins, seed)
+    scan = _Scan(model, seed)
     streams = []
     on_stories = [probe for probe in chosen if own_sequences(probe, model, seed) is None]
     batches = _batches(model, source, on_stories or chosen)
-    first, n_first = [], 0
-    while n_first < CALIBRATION_STORIES and (batch := next(batches, None)) is not None:
-        first.append(batch)
-        n_first += len(batch.length)
+    first = list(_first_batches(batches, CALIBRATION_STORIES))
     if not first:
         raise ProbeInputError(
             f"There is no story to read ({source.n_excluded} were training stories of this model).",
@@ -234,8 +231,9 @@ def calibrate(
 class _Scan:
     """A model and its twins, read by the same plans."""
 
-    def __init__(self, model: StoryModel, twins: Sequence[StoryModel], seed: int) -> None:
-        self.model, self.twins, self.seed = model, twins, seed
+    def __init__(self, model: StoryModel, seed: int) -> None:
+        self.model, self.seed = model, seed
+        self.n_heads = model.cfg.n_layers * model.cfg.n_heads
         self.calibration = Calibration(np.zeros(model.cfg.d_vocab, dtype=np.int64))
         self.profile = DistanceProfile(model)
 
@@ -246,33 +244,47 @@ class _Scan:
         progress: Callable[[int], None],
         profile: DistanceProfile | None,
     ) -> Stream:
-        """All probes of one kind over all batches."""
-        stream, n_done, scratch = None, 0, Scratch()
-        for batch in batches:
+        """All probes of one kind over all batches; the twins read the first of them."""
+        source, scratch, n_done = iter(batches), Scratch(), 0
+        first = list(_first_batches(source, TWIN_STORIES))
+        twins = self._read_twins([make_plan(batch, probes, self.calibration) for batch in first])
+        stream: Stream | None = None
+        for batch in chain(first, source):
             plan = make_plan(batch, probes, self.calibration)
             if stream is None:
-                stream = self._empty_stream(plan)
-            weights = torch.from_numpy(poisson_weights(self.seed, plan.cluster))
-            half = torch.tensor([second_half(key) for key in plan.cluster])
+                sums = BootstrapSums(len(plan.measures), self.n_heads)
+                stream = Stream(plan.measures, sums, twins)
             watch = profile.watch(batch) if profile is not None else None
-            stream.model.add(read_all(self.model, plan, scratch, watch), plan.present, weights, half)
-            values = plan.values_only()
-            read = torch.cat([read_all(twin, values, scratch) for twin in self.twins], dim=-1)
-            stream.twins.add(read, values.present, weights, half)
-            n_done += len(plan.cluster)
+            self._add(stream.model, plan, read_all(self.model, plan, scratch, watch))
             stream.n_cut += batch.n_cut
+            n_done += len(plan.cluster)
             progress(n_done)
         assert stream is not None  # both kinds of batches are never empty
         return stream
 
-    def _empty_stream(self, plan: Plan) -> Stream:
-        n_heads = self.model.cfg.n_layers * self.model.cfg.n_heads
-        n_values = sum(measure.kind == "value" for measure in plan.measures)
-        sums = (
-            BootstrapSums(len(plan.measures), n_heads),
-            BootstrapSums(n_values, n_heads * len(self.twins)),
-        )
-        return Stream(plan.measures, *sums)
+    def _read_twins(self, plans: Sequence[Plan]) -> BootstrapSums:
+        """Values of the heads of all twins, of which one at a time is held."""
+        values, scratch = [plan.values_only() for plan in plans], Scratch()
+        read: list[list[Tensor]] = [[] for _ in plans]
+        for twin in random_twins(self.model, seed=self.seed):
+            for plan, found in zip(values, read, strict=True):
+                found.append(read_all(twin, plan, scratch))
+        sums = BootstrapSums(len(values[0].measures), self.n_heads * len(read[0]))
+        for plan, found in zip(values, read, strict=True):
+            self._add(sums, plan, torch.cat(found, dim=-1))
+        return sums
+
+    def _add(self, sums: BootstrapSums, plan: Plan, read: Float[Tensor, "cluster measure head"]) -> None:
+        weights = torch.from_numpy(poisson_weights(self.seed, plan.cluster))
+        half = torch.tensor([second_half(key) for key in plan.cluster])
+        sums.add(read, plan.present, weights, half)
+
+
+def _first_batches(batches: Iterator[TokenBatch], n_stories: int) -> Iterator[TokenBatch]:
+    """Batches until they hold so many stories."""
+    while n_stories > 0 and (batch := next(batches, None)) is not None:
+        n_stories -= len(batch.length)
+        yield batch
 
 
 def read_all(

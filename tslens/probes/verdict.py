@@ -1,7 +1,8 @@
 """From bootstrap sums to scores: value and interval, nulls, corrected excess, confirmation, status.
 
 For each row (head x probe x position) and each null the contrast is the mean over stories of value minus null. The
-random twins give one more null: the 95th percentile of the value over their heads. Then
+random twins give one more null: the largest value over the heads of all of them, a threshold whose own error is not
+counted; the largest of many values, each with its noise, is rather too high. Then
 
     c           = 95th percentile over replicates of the largest (contrast_b - contrast) / se of all contrasts
     excess_low  = least over the row's nulls of contrast - c * se
@@ -104,7 +105,9 @@ class _Row:
     halves: np.ndarray  # [half, null, head]
     halves_se: np.ndarray  # [half, null, head]
     value_halves: np.ndarray  # [half, head]
-    n_half: int  # stories of the value, or of the null that has fewest, on the half that has fewer
+    n_half: (
+        int  # stories of the value, or of the null that has fewest, on the half that has fewer; of the twins
+    )
     quantile: np.ndarray  # [half, null] of the one-sided lower end
 
     def lows(self, critical: float) -> np.ndarray:
@@ -183,11 +186,7 @@ def judge(
 
 def _rows(probes: Sequence[Probe], stream: Stream, index: int, whole: Means) -> list[_Row]:
     """The rows of one stream that have a query in some story."""
-    sides: tuple[tuple[Means, Means], ...] = (
-        (whole, stream.twins.means()),
-        (stream.model.means(0), stream.twins.means(0)),
-        (stream.model.means(1), stream.twins.means(1)),
-    )
+    sides, twins = (whole, stream.model.means(0), stream.model.means(1)), stream.twins.means()
     by_name = {probe.name: probe for probe in probes}
     values = [measure for measure in stream.measures if measure.kind == "value"]
     rows = []
@@ -203,7 +202,7 @@ def _rows(probes: Sequence[Probe], stream: Stream, index: int, whole: Means) -> 
         if whole.n[column["value"]] == 0:
             continue
         (contrast, se), *halves = (
-            _contrasts(mean, twin, column["value"], list(nulls.values()), twin_column) for mean, twin in sides
+            _contrasts(mean, twins, column["value"], list(nulls.values()), twin_column) for mean in sides
         )
         rows.append(
             _Row(
@@ -219,14 +218,15 @@ def _rows(probes: Sequence[Probe], stream: Stream, index: int, whole: Means) -> 
                 se=se,
                 halves=np.stack([half[0][0] for half in halves]),
                 halves_se=np.stack([half[1] for half in halves]),
-                value_halves=np.stack([side.mean[0, column["value"]] for side, _ in sides[1:]]),
+                value_halves=np.stack([side.mean[0, column["value"]] for side in sides[1:]]),
                 n_half=int(
-                    min(side.n[i] for side, _ in sides[1:] for i in (column["value"], *all_nulls.values()))
+                    min(
+                        twins.n[twin_column],
+                        *(side.n[i] for side in sides[1:] for i in (column["value"], *all_nulls.values())),
+                    )
                 ),
                 quantile=one_sided(
-                    np.array(
-                        [[side.n[i] for i in (*nulls.values(), column["value"])] for side, _ in sides[1:]]
-                    )
+                    np.array([[side.n[i] for i in (*nulls.values(), column["value"])] for side in sides[1:]])
                 ),
             )
         )
@@ -237,12 +237,9 @@ def _contrasts(
     means: Means, twins: Means, value: int, nulls: list[int], twin_column: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Value minus each null, the twins last: [replicate, null, head], and standard errors [null, head]."""
-    over_heads = twins.mean[0, twin_column]
-    at = int(np.argsort(over_heads)[int(np.ceil(0.95 * (len(over_heads) - 1)))])
-    from_twin = means.mean[:, value] - twins.mean[:, twin_column, at, None]
+    from_twin = means.mean[:, value] - twins.mean[0, twin_column].max()
     contrast = np.concatenate([means.mean[:, nulls], from_twin[:, None]], axis=1)
-    twin_se = np.hypot(means.se[0, value], twins.se[0, twin_column, at])
-    return contrast, np.concatenate([means.se[0, nulls], twin_se[None]], axis=0)
+    return contrast, np.concatenate([means.se[0, nulls], means.se[0, [value]]], axis=0)
 
 
 def _score(
