@@ -42,7 +42,8 @@ from tslens.types import Story
 BATCH_TOKENS = 1536  # small, so that the patterns of a batch stay near a CPU's cache
 CALIBRATION_STORIES = 500
 EXPLAINED_STORIES = 200
-TWIN_STORIES = 20  # their heads differ far more from each other than from story to story
+TWIN_STORIES = 12  # their heads differ far more from each other than from story to story
+MOST_TWIN_STORIES = 200  # read by the twins where the first have no query for some probe
 
 
 @dataclass
@@ -246,7 +247,7 @@ class _Scan:
     ) -> Stream:
         """All probes of one kind over all batches; the twins read the first of them."""
         source, scratch, n_done = iter(batches), Scratch(), 0
-        first = list(_first_batches(source, TWIN_STORIES))
+        first = list(self._for_twins(source, probes))
         twins = self._read_twins([make_plan(batch, probes, self.calibration) for batch in first])
         stream: Stream | None = None
         for batch in chain(first, source):
@@ -261,6 +262,17 @@ class _Scan:
             progress(n_done)
         assert stream is not None  # both kinds of batches are never empty
         return stream
+
+    def _for_twins(self, batches: Iterator[TokenBatch], probes: Sequence[Probe]) -> Iterator[TokenBatch]:
+        """The first batches, and more until every probe has a query in them."""
+        n_stories, has_query = 0, np.zeros(0, dtype=bool)
+        for batch in batches:
+            yield batch
+            present = make_plan(batch, probes, self.calibration).values_only().present.any(0).numpy()
+            has_query = present | (has_query if len(has_query) else False)
+            n_stories += len(batch.cluster)
+            if n_stories >= (TWIN_STORIES if has_query.all() else MOST_TWIN_STORIES):
+                return
 
     def _read_twins(self, plans: Sequence[Plan]) -> BootstrapSums:
         """Values of the heads of all twins, of which one at a time is held."""

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from tslens.model.story_model import StoryModel, TwinKind
 
-N_TWINS: Mapping[TwinKind, int] = MappingProxyType({"fresh": 1, "redrawn": 8})
+N_TWINS: Mapping[TwinKind, int] = MappingProxyType({"fresh": 1, "redrawn": 16})
 FIRST_SEED = (
     1_000_003  # beyond the seeds that people train with: a twin must not be the model's own initialisation
 )

@@ -105,9 +105,7 @@ class _Row:
     halves: np.ndarray  # [half, null, head]
     halves_se: np.ndarray  # [half, null, head]
     value_halves: np.ndarray  # [half, head]
-    n_half: (
-        int  # stories of the value, or of the null that has fewest, on the half that has fewer; of the twins
-    )
+    n_half: int  # stories of the value, or of the null that has fewest, on the half that has fewer
     quantile: np.ndarray  # [half, null] of the one-sided lower end
 
     def lows(self, critical: float) -> np.ndarray:
@@ -220,10 +218,7 @@ def _rows(probes: Sequence[Probe], stream: Stream, index: int, whole: Means) -> 
                 halves_se=np.stack([half[1] for half in halves]),
                 value_halves=np.stack([side.mean[0, column["value"]] for side in sides[1:]]),
                 n_half=int(
-                    min(
-                        twins.n[twin_column],
-                        *(side.n[i] for side in sides[1:] for i in (column["value"], *all_nulls.values())),
-                    )
+                    min(side.n[i] for side in sides[1:] for i in (column["value"], *all_nulls.values()))
                 ),
                 quantile=one_sided(
                     np.array([[side.n[i] for i in (*nulls.values(), column["value"])] for side in sides[1:]])
@@ -237,7 +232,10 @@ def _contrasts(
     means: Means, twins: Means, value: int, nulls: list[int], twin_column: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Value minus each null, the twins last: [replicate, null, head], and standard errors [null, head]."""
-    from_twin = means.mean[:, value] - twins.mean[0, twin_column].max()
+    threshold = (
+        twins.mean[0, twin_column].max() if twins.n[twin_column] > 0 else 1.0
+    )  # not known: beyond all reach
+    from_twin = means.mean[:, value] - threshold
     contrast = np.concatenate([means.mean[:, nulls], from_twin[:, None]], axis=1)
     return contrast, np.concatenate([means.se[0, nulls], means.se[0, [value]]], axis=0)
 
