@@ -42,7 +42,7 @@ from tslens.types import Story
 BATCH_TOKENS = 1536  # small, so that the patterns of a batch stay near a CPU's cache
 CALIBRATION_STORIES = 500
 EXPLAINED_STORIES = 200
-TWIN_STORIES = 12  # their heads differ far more from each other than from story to story
+TWIN_STORIES = 18  # their heads differ far more from each other than from story to story
 MOST_TWIN_STORIES = 200  # read by the twins where the first have no query for some probe
 
 

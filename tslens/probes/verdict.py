@@ -1,8 +1,8 @@
 """From bootstrap sums to scores: value and interval, nulls, corrected excess, confirmation, status.
 
 For each row (head x probe x position) and each null the contrast is the mean over stories of value minus null. The
-random twins give one more null: the largest value over the heads of all of them, a threshold whose own error is not
-counted; the largest of many values, each with its noise, is rather too high. Then
+random twins give one more null: the largest over the heads of all of them of the lower end (one-sided, 95%) of their
+value, so that it picks a head and not the noise of one; a threshold, whose own error is not counted. Then
 
     c           = 95th percentile over replicates of the largest (contrast_b - contrast) / se of all contrasts
     excess_low  = least over the row's nulls of contrast - c * se
@@ -232,9 +232,9 @@ def _contrasts(
     means: Means, twins: Means, value: int, nulls: list[int], twin_column: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Value minus each null, the twins last: [replicate, null, head], and standard errors [null, head]."""
-    threshold = (
-        twins.mean[0, twin_column].max() if twins.n[twin_column] > 0 else 1.0
-    )  # not known: beyond all reach
+    threshold = 1.0  # beyond all reach, where too few stories say anything
+    if (n := twins.n[twin_column]) > 1:
+        threshold = float((twins.mean[0, twin_column] - one_sided(n) * twins.se[0, twin_column]).max())
     from_twin = means.mean[:, value] - threshold
     contrast = np.concatenate([means.mean[:, nulls], from_twin[:, None]], axis=1)
     return contrast, np.concatenate([means.se[0, nulls], means.se[0, [value]]], axis=0)
