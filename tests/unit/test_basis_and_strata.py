@@ -50,9 +50,9 @@ def test_contextual_is_what_lies_beyond_the_limit_too(model, texts, report, monk
     """The lower end is that of the value beyond the predictor, and beyond what endless stories would teach it."""
     (row,) = [row for row in report.scores if row.head.layer == 1 and row.probe == "name"][:1]
     for low, basis in ((0.051, "contextual"), (0.049, "lexical")):
-        rest = beyond._Beyond(low, predicted=0.2, limit=0.25)
+        rest = beyond.Beyond(low, predicted=0.2, limit=0.25)
         monkeypatch.setattr(
-            beyond, "_beyond_tokens", lambda *_, found=rest, **__: dict.fromkeys([key(row)], found)
+            beyond, "beyond_tokens", lambda *_, found=rest, **__: dict.fromkeys([key(row)], found)
         )
         assert beyond.bases(model, texts, {}, [row], seed=0) == [beyond.Explained(basis, 0.2, 0.25)]
 
@@ -62,7 +62,7 @@ def test_the_value_of_heads_of_layer_0_does_not_lie_beyond_the_limit(model, text
     rows = [
         row for row in report.scores if row.head.layer == 0 and row.probe == "topic" and row.value >= 0.05
     ][:1]
-    rest = beyond._beyond_tokens(model, texts, {}, rows, seed=0)
+    rest = beyond.beyond_tokens(model, texts, {}, rows, seed=0)
     assert rows
     for row in rows:
         found = rest[key(row)]

@@ -1,6 +1,7 @@
 """Whole scans where the truth is known: hand-set heads are found, random ones are not."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,14 +9,19 @@ import torch
 
 import tslens
 from tslens.corpus.tokenizer import StoryTokenizer
+from tslens.corpus.words import find_units
 from tslens.errors import ProbeInputError
 from tslens.model.spec import ModelSpec
 from tslens.model.transformer import TinyTransformer
+from tslens.probes.base import choose_probes
 from tslens.probes.held_out import HeldOut
 from tslens.probes.results import load_head_scores, save_head_scores
 from tslens.probes.scan import score_heads
 from tslens.probes.twins import N_TWINS, random_twins
+from tslens.probes.user_label import UserLabel
+from tslens.probes.verdict import _threshold
 from tslens.provenance import provenance
+from tslens.stats import Means, one_sided
 from tslens.types import HeadId, HeadScore, Story
 
 PREVIOUS, DUPLICATE, SINK, IDLE = (HeadId(0, index) for index in range(4))
@@ -151,6 +157,40 @@ def test_a_model_in_another_precision_is_scanned_as_well(hand_set, stories):
     )
     for a, b in zip(one.scores, other.scores, strict=True):
         assert a.value == pytest.approx(b.value, abs=1e-5)
+
+
+def test_the_null_of_the_twins_picks_a_head_and_not_its_noise():
+    """The highest value belongs to the noisiest head; the largest lower end to another."""
+    mean, se = np.array([[[0.30, 0.25, 0.10]]]), np.array([[[0.10, 0.01, 0.01]]])
+
+    def null(n):
+        return _threshold(Means(mean, se, np.array([n])), 0)
+
+    assert null(20) == pytest.approx(0.25 - float(one_sided(np.array(20))) * 0.01)
+    assert null(4) == pytest.approx(0.30), "too few to trust a lower end"
+    assert null(0) == 1.0
+
+
+@pytest.mark.filterwarnings("ignore:.*has queries in only:UserWarning")
+def test_twins_read_on_until_a_rare_probe_has_been_asked(hand_set, stories):
+    """A label of every eleventh word that only six of fifty stories have."""
+    labelled = [
+        replace(
+            story,
+            extra={
+                **story.extra,
+                "rare": [
+                    index >= len(stories) - 6 and i % 11 == 2 for i in range(len(find_units(story.text)))
+                ],
+            },
+        )
+        for index, story in enumerate(stories)
+    ]
+    probes = [UserLabel("rare"), *choose_probes(["first_token"])]
+    found = score_heads(hand_set, labelled, probes=probes, seed=0, n_explain=0).scores
+    rare = [score for score in found if score.probe == "label_rare"]
+    assert {score.n_stories for score in rare} == {6}
+    assert all(0.01 < score.nulls["twins"] < 0.9 for score in rare)
 
 
 def test_equal_seeds_give_equal_reports_whatever_the_order(hand_set, stories):

@@ -195,8 +195,9 @@ def audit_hand_set(
             f"for {silent.probe}" if silent.is_positive else "so its cause was never asked about",
         ),
         *(
-            Check("hand-set", "writing head a role", "at least", 1.0, share([is_role]), 1)
-            for is_role in writes
+            [Check("hand-set", "writing head a role", "at least", 1.0, share(writes), len(writes))]
+            if WRITES in names
+            else []
         ),
         Check("hand-set", "silent and idle no role", "at least", 1.0, share(no_role), len(no_role)),
         Check("hand-set", "idle head refused", "at least", 1.0, share([not idle.is_positive]), 1),

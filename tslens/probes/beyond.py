@@ -57,7 +57,7 @@ def bases(
     asked = [row for row in rows if known[row.probe].basis is None and row.head.layer > 0]
     half = [second_half(key) for batch in stories.batches for key in batch.cluster]
     enough = min(sum(half), len(half) - sum(half)) >= 2 * MIN_HALF
-    beyond = _beyond_tokens(model, stories, own, asked, seed=seed) if asked and enough else {}
+    beyond = beyond_tokens(model, stories, own, asked, seed=seed) if asked and enough else {}
     found: list[Explained] = []
     for row in rows:
         by_construction = known[row.probe].basis
@@ -74,7 +74,7 @@ def bases(
 
 
 @dataclass(frozen=True)
-class _Beyond:
+class Beyond:
     """Lower end of the value beyond the predicted one and beyond its limit, and these two."""
 
     low: float
@@ -82,9 +82,9 @@ class _Beyond:
     limit: float
 
 
-def _beyond_tokens(
+def beyond_tokens(
     model: StoryModel, stories: Texts, own: Mapping[str, Texts], rows: Sequence[HeadScore], *, seed: int
-) -> dict[_Key, _Beyond]:
+) -> dict[_Key, Beyond]:
     """What the predictor leaves of each row."""
     heads = sorted({row.head for row in rows})
     sides = {side: _fitted(model, stories, heads, side=side, seed=seed) for side in (False, True)}
@@ -103,7 +103,7 @@ def _beyond_tokens(
         low = (mean - critical * se)[: 2 * len(mine)].reshape(2, -1).min(0)
         predicted, limit = mean[2 * len(mine) :].reshape(2, -1)
         for i, row in enumerate(mine):
-            beyond[row.head, row.probe, row.position] = _Beyond(
+            beyond[row.head, row.probe, row.position] = Beyond(
                 float(low[i]), float(predicted[i]), float(max(predicted[i], limit[i]))
             )
     return beyond

@@ -178,9 +178,8 @@ def match(
 
     n_far = n_rows * len(KINDS) * N_OCTAVES * n_classes
     far_target = cells(asked, askers[asked.row, asked.asker], len(KINDS), target_class)
-    met_far = has_class & ~met
     far_other = cells(other, askers[other.row, other.asker], len(KINDS), other_class)
-    met_far &= _marks(far_other, n_far)[far_target]
+    met_far = has_class & ~met & _marks(far_other, n_far)[far_target]
     used_far = _marks(far_target[met_far], n_far)[far_other]
     return Matched(
         asked.select(met) + asked.select(met_far),

@@ -36,14 +36,14 @@ from tslens.probes.profile import DistanceProfile, read_profile
 from tslens.probes.strata import Texts
 from tslens.probes.twins import random_twins
 from tslens.probes.verdict import HeadsReport, judge
-from tslens.stats import BootstrapSums, poisson_weights, second_half
+from tslens.stats import MIN_HALF, BootstrapSums, poisson_weights, second_half
 from tslens.types import Story
 
 BATCH_TOKENS = 1536  # small, so that the patterns of a batch stay near a CPU's cache
 CALIBRATION_STORIES = 500
 EXPLAINED_STORIES = 200
 TWIN_STORIES = 18  # their heads differ far more from each other than from story to story
-MOST_TWIN_STORIES = 200  # read by the twins where the first have no query for some probe
+MOST_TWIN_STORIES = 200  # read by the twins where fewer than five of the first have a query of some probe
 
 
 @dataclass
@@ -247,32 +247,18 @@ class _Scan:
     ) -> Stream:
         """All probes of one kind over all batches; the twins read the first of them."""
         source, scratch, n_done = iter(batches), Scratch(), 0
-        first = list(self._for_twins(source, probes))
-        twins = self._read_twins([make_plan(batch, probes, self.calibration) for batch in first])
-        stream: Stream | None = None
-        for batch in chain(first, source):
-            plan = make_plan(batch, probes, self.calibration)
-            if stream is None:
-                sums = BootstrapSums(len(plan.measures), self.n_heads)
-                stream = Stream(plan.measures, sums, twins)
+        planned = ((batch, make_plan(batch, probes, self.calibration)) for batch in source)
+        first = list(_for_twins(planned))
+        measures = first[0][1].measures  # batches are never none
+        twins = self._read_twins([plan for _, plan in first])
+        stream = Stream(measures, BootstrapSums(len(measures), self.n_heads), twins)
+        for batch, plan in chain(first, planned):
             watch = profile.watch(batch) if profile is not None else None
             self._add(stream.model, plan, read_all(self.model, plan, scratch, watch))
             stream.n_cut += batch.n_cut
             n_done += len(plan.cluster)
             progress(n_done)
-        assert stream is not None  # both kinds of batches are never empty
         return stream
-
-    def _for_twins(self, batches: Iterator[TokenBatch], probes: Sequence[Probe]) -> Iterator[TokenBatch]:
-        """The first batches, and more until every probe has a query in them."""
-        n_stories, has_query = 0, np.zeros(0, dtype=bool)
-        for batch in batches:
-            yield batch
-            present = make_plan(batch, probes, self.calibration).values_only().present.any(0).numpy()
-            has_query = present | (has_query if len(has_query) else False)
-            n_stories += len(batch.cluster)
-            if n_stories >= (TWIN_STORIES if has_query.all() else MOST_TWIN_STORIES):
-                return
 
     def _read_twins(self, plans: Sequence[Plan]) -> BootstrapSums:
         """Values of the heads of all twins, of which one at a time is held."""
@@ -290,6 +276,18 @@ class _Scan:
         weights = torch.from_numpy(poisson_weights(self.seed, plan.cluster))
         half = torch.tensor([second_half(key) for key in plan.cluster])
         sums.add(read, plan.present, weights, half)
+
+
+def _for_twins(planned: Iterator[tuple[TokenBatch, Plan]]) -> Iterator[tuple[TokenBatch, Plan]]:
+    """The first batches, and more until every value has a query in five stories."""
+    n_stories, n_asking = 0, np.zeros(1, dtype=np.int64)
+    for batch, plan in planned:
+        yield batch, plan
+        is_value = [measure.kind == "value" for measure in plan.measures]
+        n_asking = n_asking + plan.present.numpy()[:, is_value].sum(0)
+        n_stories += len(plan.cluster)
+        if n_stories >= (TWIN_STORIES if n_asking.min() >= MIN_HALF else MOST_TWIN_STORIES):
+            return
 
 
 def _first_batches(batches: Iterator[TokenBatch], n_stories: int) -> Iterator[TokenBatch]:

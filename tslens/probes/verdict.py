@@ -228,14 +228,24 @@ def _rows(probes: Sequence[Probe], stream: Stream, index: int, whole: Means) -> 
     return rows
 
 
+def _threshold(twins: Means, column: int) -> float:
+    """The null of the twins: the largest lower end over their heads.
+
+    On fewer than five stories no lower end can be trusted, and the largest value itself, which noise makes too high,
+    stands for it; on none, 1.
+    """
+    n = twins.n[column]
+    if n == 0:
+        return 1.0
+    error = one_sided(n) * twins.se[0, column] if n >= MIN_HALF else 0.0
+    return float((twins.mean[0, column] - error).max())
+
+
 def _contrasts(
     means: Means, twins: Means, value: int, nulls: list[int], twin_column: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Value minus each null, the twins last: [replicate, null, head], and standard errors [null, head]."""
-    threshold = 1.0  # beyond all reach, where too few stories say anything
-    if (n := twins.n[twin_column]) > 1:
-        threshold = float((twins.mean[0, twin_column] - one_sided(n) * twins.se[0, twin_column]).max())
-    from_twin = means.mean[:, value] - threshold
+    from_twin = means.mean[:, value] - _threshold(twins, twin_column)
     contrast = np.concatenate([means.mean[:, nulls], from_twin[:, None]], axis=1)
     return contrast, np.concatenate([means.se[0, nulls], means.se[0, [value]]], axis=0)
 

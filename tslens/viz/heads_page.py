@@ -148,7 +148,7 @@ def _meaning(
         "value": "Mean attention that the head pays to what the probe looks for, 0 to 1, with its 95% "
         "interval from resampling whole stories.",
         "null": "The value that something simpler would give: a head that spreads its attention evenly, or "
-        "only by distance, other tokens of like frequency, other words of the same part of speech, a random twin of "
+        "only by distance, other tokens of like frequency, other words of the same part of speech, random twins of "
         "the model. The largest counts.",
         "excess": "Value minus the largest null. Its lower end is corrected for the number of heads, probes "
         "and positions tested.",
