@@ -13,7 +13,7 @@ from tslens.probes.base import Calibration, Null, Probe, Row
 from tslens.probes.batch import TokenBatch, batch_of_tokens
 from tslens.probes.pairs import Pairs, averaged
 
-N_SEQUENCES = 64
+N_SEQUENCES = 256
 SHORTEST, LONGEST = 20, 100  # of one copy; drawn per sequence, so that no fixed offset can serve all
 NEIGHBOURS = (-4, -3, -2, 1, 2, 3, 4)  # of the target; -1 is the first copy of the query itself
 
