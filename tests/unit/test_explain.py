@@ -11,7 +11,8 @@ import tslens
 from tslens.audit.hand_set import TOKEN, TokenFlags, hand_set_model
 from tslens.probes.base import choose_probes, find_probes
 from tslens.probes.batch import batch_of_stories
-from tslens.probes.edges import edges_of
+from tslens.probes.cause import MOST_QUERIES, _drawn
+from tslens.probes.edges import Edges, edges_of
 from tslens.probes.explain import agreement
 from tslens.probes.scan import calibrate, score_heads
 from tslens.probes.units import LabelNeeds
@@ -180,3 +181,21 @@ def test_few_stories_explain_nothing_and_break_nothing(tokenizer):
     model = tslens.load_model("shipped:l2_h64")
     report = score_heads(model, list(tslens.write_stories(3, seed=77)), seed=0, n_explain=3)
     assert {score.status for score in report.scores if score.probe != "induction"} <= {"unclear", "no"}
+
+
+def test_of_a_story_up_to_64_queries_are_tested_and_all_edges_of_each() -> None:
+    size = 100
+    lots = np.random.default_rng(0).random((2, size))
+    query = np.arange(2, size)
+    target = np.concatenate(
+        [np.stack([0 * query, query, query - 1]), np.stack([0 * query, query, query - 2])], 1
+    )
+    short = np.array([[1, 1, 1], [4, 5, 6], [3, 3, 3]])
+    control = np.concatenate([np.stack([0 * query, query, 0 * query + 1]), short[:, :2] - [[0], [0], [1]]], 1)
+    drawn = _drawn(Edges(np.concatenate([target, short], 1), control), lots)
+    kept = np.unique(drawn.target[1][drawn.target[0] == 0])
+    assert len(kept) == MOST_QUERIES
+    assert lots[0, kept].max() < lots[0, np.setdiff1d(query, kept)].min()
+    assert (drawn.target[0] == 0).sum() == 2 * MOST_QUERIES  # both edges of a query stay
+    assert set(drawn.control[1][drawn.control[0] == 0]) == set(kept)
+    assert drawn.target[:, drawn.target[0] == 1].tolist() == short[:, :2].tolist()  # query 6 has no control

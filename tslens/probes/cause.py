@@ -2,7 +2,8 @@
 
 1. The stories are run once for the mean of what each head mixes; a 4-gram says how hard each token is (``strata``).
 2. For each row, the attention of its head is moved from the role's keys, or from like keys, to position 0
-   (``causal.knockout``), at all queries where the role would serve a prediction; there the next token's loss is read.
+   (``causal.knockout``), at the queries where the role would serve a prediction, up to 64 of a story, drawn by lot;
+   there the next token's loss is read.
    The effect is the loss with the role's edges gone minus that with the like edges gone.
 3. The heads are replaced whole, in three ways (``causal.replacement``). What that costs at served predictions is held
    against tokens that the role does not serve, of the same part of speech, the same fifth of n-gram loss and the same
@@ -27,7 +28,7 @@ from tslens.causal.rerun import losses_at
 from tslens.model.batches import IGNORED
 from tslens.model.story_model import StoryModel
 from tslens.probes.batch import TokenBatch
-from tslens.probes.edges import edges_of
+from tslens.probes.edges import Edges, edges_of
 from tslens.probes.strata import Strata, Texts, targets_of
 from tslens.stats import (
     MIN_HALF,
@@ -41,6 +42,7 @@ from tslens.types import HeadScore
 
 METHODS: tuple[Replacement, ...] = ("zero", "mean", "resample")
 MAX_VARIANTS = 12  # copies of a batch that run at once
+MOST_QUERIES = 64  # of a story, for one row: a role that serves every prediction is not read at all of them
 COLUMNS = ("edge", "full", "mass", "equal", "loss", *METHODS, *(f"{method}_beyond" for method in METHODS))
 
 
@@ -124,7 +126,12 @@ class _Measured:
             return
         targets = torch.from_numpy(targets_of(batch, self.model.cfg.n_ctx, has_ends=self.texts.has_ends))
         prefix = self.model.prefix(self._tokens(batch))
-        tests = [EdgeTest(self.rows[i].head, *found.target, *found.control) for i, found in asked]
+        lots = _lots(batch, self.seed)
+        drawn = [_drawn(found, lots) for _, found in asked]
+        tests = [
+            EdgeTest(self.rows[i].head, *some.target, *some.control)
+            for (i, _), some in zip(asked, drawn, strict=True)
+        ]
         effects = knock_out(self.model, prefix, tests, targets, max_variants=MAX_VARIANTS)
 
         at = targets != IGNORED
@@ -236,6 +243,24 @@ class _Measured:
             and effects.get("edge_per_mass", 1.0) > 0  # not known where like edges never had as much
         )
         return Cause(known, holds, len(self.stories[i]))
+
+
+def _lots(batch: TokenBatch, seed: int) -> Float[np.ndarray, "row pos"]:
+    """A random number for each token, which its story and its place decide."""
+    size = batch.tokens.shape[1]
+    return np.stack([np.random.default_rng([seed, 0xED, key]).random(size) for key in batch.cluster])
+
+
+def _drawn(edges: Edges, lots: Float[np.ndarray, "row pos"]) -> Edges:
+    """The edges of some queries: of those that have both targets and controls, the 64 of each row with least lots."""
+    size = lots.shape[1]
+    of_target, of_control = (row * size + query for row, query, _ in (edges.target, edges.control))
+    both = np.intersect1d(of_target, of_control)
+    row = both // size
+    order = np.lexsort((lots.flat[both], row))
+    rank = np.arange(len(both)) - np.searchsorted(row, row)  # of the sorted ones, within their row
+    kept = both[order[rank < MOST_QUERIES]]
+    return Edges(edges.target[:, np.isin(of_target, kept)], edges.control[:, np.isin(of_control, kept)])
 
 
 class _Outside:
