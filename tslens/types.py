@@ -114,6 +114,20 @@ class NeuronId:
     def __str__(self) -> str:
         return f"L{self.layer}N{self.index}"
 
+    @classmethod
+    def parse(cls, text: str) -> NeuronId:
+        """Read ``L0N117``. Raises UsageError on anything else."""
+        import re
+
+        from tslens.errors import UsageError
+
+        found = re.fullmatch(r"[Ll](\d+)[Nn](\d+)", text.strip())
+        if not found:
+            raise UsageError(
+                f'"{text}" is no MLP neuron.', "Write layer and neuron as in L0N117 (layer 0, neuron 117)."
+            )
+        return cls(int(found[1]), int(found[2]))
+
 
 @dataclass(frozen=True)
 class HeadScore:
@@ -163,6 +177,60 @@ class HeadScore:
         halves = {name: tuple(row.get(name, (None, None))) for name in ("excess_halves", "value_halves")}
         fields = {**row, "head": HeadId.parse(row["head"]), **halves}
         return cls(**fields)
+
+
+@dataclass(frozen=True)
+class NeuronRole:
+    """What makes one neuron fire (DESIGN sections 5 and 7; ``docs/methods.md``).
+
+    ``role``: the label (``probes.neurons.token_labels``) that it chose on one half of the stories, None where it is
+    higher at none; all else is read on the other half. ``auroc``, ``low``, ``high``: area under the curve of the label
+    by its activation, 95% interval. ``auroc_low``: lower end corrected for the selection among neurons.
+    ``precision``: average precision. ``variance``: share of the activation's variance that the label explains;
+    ``variance_beyond_token``: beyond the mean of each word; below zero where the label lowers it.
+    ``nulls``: areas of moved labels ("shifted"), of the random twins' 95th percentile ("twins"); and, which are no
+    gate but decide the basis, of its own mean for the word ("tokens"), for the pair of words ("bigrams"), and at the
+    position ("positions").
+    ``excess``: area minus the larger of "shifted" and "twins". ``p``: of no excess, corrected over neurons (false
+    discovery rate). ``within_word``: area among tokens of the same word, where the word does not decide the label
+    (``n_ambiguous`` tokens); None where there are no such pairs. ``kind``: what it is beside its role ("dead",
+    "positional", "token", "suppressing"), or None. ``writes``: what it does to the logits; ``cause``: effects by
+    intervention; None where not asked.
+    """
+
+    neuron: NeuronId
+    role: str | None
+    auroc: float
+    low: float
+    high: float
+    auroc_low: float
+    precision: float
+    variance: float
+    variance_beyond_token: float
+    nulls: Mapping[str, float]
+    excess: float
+    p: float
+    status: Status
+    basis: Basis | None
+    within_word: float | None = None
+    n_ambiguous: int = 0
+    kind: str | None = None
+    writes: Mapping[str, Any] | None = None
+    cause: Mapping[str, float] | None = None
+
+    @classmethod
+    def none(cls, neuron: NeuronId) -> NeuronRole:
+        """A neuron that is higher at the tokens of no label."""
+        return cls(neuron, None, 0.5, 0.5, 0.5, 0.5, 0.0, 0.0, 0.0, {}, 0.0, 1.0, "no", None)
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as plain JSON types."""
+        return {**asdict(self), "neuron": str(self.neuron), "nulls": dict(self.nulls)}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> NeuronRole:
+        """Inverse of :meth:`to_json`."""
+        return cls(**{**row, "neuron": NeuronId.parse(row["neuron"])})
 
 
 @dataclass(frozen=True)

@@ -101,15 +101,26 @@ class ForeignModel(ReadsText):
         self, tokens: Int[Tensor, "story pos"], scratch: Scratch | None = None
     ) -> Iterator[Pattern]:
         """The pattern of each layer in turn. All are made in one pass, and dropped one by one."""
-        patterns: list[Tensor] = []
-        names = [f"blocks.{layer}.attn.hook_pattern" for layer in range(self.cfg.n_layers)]
+        yield from self._watched(tokens, "attn.hook_pattern")
+
+    @torch.no_grad()
+    def neuron_activations(
+        self, tokens: Int[Tensor, "story pos"]
+    ) -> Iterator[Float[Tensor, "story pos d_mlp"]]:
+        """What the MLP neurons of each layer in turn give; of a gated MLP, after the gate. All in one pass."""
+        yield from self._watched(tokens, "mlp.hook_post")
+
+    def _watched(self, tokens: Int[Tensor, "story pos"], point: str) -> Iterator[Tensor]:
+        """What passes a hook point of each layer, dropped one by one."""
+        seen: list[Tensor] = []
+        names = [f"blocks.{layer}.{point}" for layer in range(self.cfg.n_layers)]
         with self.bridge.hooks(
-            fwd_hooks=[(name, lambda pattern, hook: patterns.append(pattern)) for name in names]
+            fwd_hooks=[(name, lambda passed, hook: seen.append(passed)) for name in names]
         ):
             self.final_residual(tokens)
-        patterns.reverse()
-        while patterns:
-            yield patterns.pop()
+        seen.reverse()
+        while seen:
+            yield seen.pop()
 
     def decoder(self) -> ForeignDecoder:
         """What writes text with this model, one token a step, a cache behind it."""

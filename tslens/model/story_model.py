@@ -57,6 +57,11 @@ class StoryModel(Protocol):
     ) -> Iterator[Pattern]:
         """The pattern of each layer in turn; with ``scratch``, each is valid until the next is asked for."""
 
+    def neuron_activations(
+        self, tokens: Int[Tensor, "story pos"]
+    ) -> Iterator[Float[Tensor, "story pos d_mlp"]]:
+        """What the MLP neurons of each layer in turn give (hook_post)."""
+
     def decoder(self) -> Decoder:
         """What writes text with this model, one token a step."""
 

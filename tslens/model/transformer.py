@@ -106,8 +106,17 @@ class MLP(nn.Module):
 
     def forward(self, x: Residual) -> Residual:
         """MLP output for the normalised residual stream."""
+        return self.write(self.activations(x))
+
+    def activations(self, x: Residual) -> Float[Tensor, "story pos d_mlp"]:
+        """What the neurons give for the normalised residual stream."""
         pre = self.hook_pre(F.linear(x, self.W_in.T, self.b_in))
-        return F.linear(self.hook_post(F.gelu(pre, approximate="tanh")), self.W_out.T, self.b_out)
+        post: Tensor = self.hook_post(F.gelu(pre, approximate="tanh"))
+        return post
+
+    def write(self, post: Float[Tensor, "... d_mlp"]) -> Float[Tensor, "... d_model"]:
+        """MLP output for activations of its neurons."""
+        return F.linear(post, self.W_out.T, self.b_out)
 
 
 class Block(nn.Module):
@@ -266,6 +275,20 @@ class TinyTransformer(HookedModel):
             if layer < last:
                 z = rearrange(pattern @ rearrange(v[0], "s k h e -> s h k e"), "s h q e -> s q h e")
                 resid = block.after_attention(resid, block.attn.write(z))
+
+    @torch.no_grad()
+    def neuron_activations(
+        self, tokens: Int[Tensor, "story pos"]
+    ) -> Iterator[Float[Tensor, "story pos d_mlp"]]:
+        """What the MLP neurons of each layer in turn give. For reading only: hooks are not run."""
+        resid = self.embed_tokens(tokens)
+        last = len(self.blocks) - 1
+        for layer, block in enumerate(self.blocks):
+            mid = resid + block.attn(block.ln1(resid))
+            post = block.mlp.activations(block.ln2(mid))
+            yield post
+            if layer < last:
+                resid = mid + block.mlp.write(post)
 
 
 def bridge_config(spec: ModelSpec, d_vocab: int, n_ctx: int) -> TransformerBridgeConfig:

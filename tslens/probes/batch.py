@@ -105,32 +105,42 @@ def story_batches(
 
     Batches of a group come in random order, always the same, so that the first of them hold stories of all lengths.
     """
-    source, rng = iter(stories), np.random.default_rng(0)
-    while group := [_encode(story, tokenizer) for story in islice(source, GROUP_STORIES)]:
-        lengths = np.array([min(len(one.ids) + 1, n_ctx) for one in group])
-        cut = cut_by_length(lengths, batch_tokens)
-        for index in (cut[i] for i in rng.permutation(len(cut))):
-            yield _labelled([group[i] for i in index], tokenizer.start_id, n_ctx, labels)
+    for encoded in encoded_batches(stories, tokenizer, n_ctx=n_ctx, batch_tokens=batch_tokens):
+        yield _labelled(encoded, tokenizer.start_id, n_ctx, labels)
 
 
 @dataclass(frozen=True)
-class _Encoded:
+class EncodedStory:
+    """A story with its tokens, the one that begins it not among them, and the characters of each."""
+
     story: Story
     ids: list[int]
     offsets: list[tuple[int, int]]
 
 
-def _encode(story: Story, tokenizer: TextTokenizer) -> _Encoded:
+def encoded_batches(
+    stories: Iterable[Story], tokenizer: TextTokenizer, *, n_ctx: int, batch_tokens: int
+) -> Iterator[list[EncodedStory]]:
+    """The stories of each batch of :func:`story_batches`."""
+    source, rng = iter(stories), np.random.default_rng(0)
+    while group := [_encode(story, tokenizer) for story in islice(source, GROUP_STORIES)]:
+        lengths = np.array([min(len(one.ids) + 1, n_ctx) for one in group])
+        cut = cut_by_length(lengths, batch_tokens)
+        for index in (cut[i] for i in rng.permutation(len(cut))):
+            yield [group[i] for i in index]
+
+
+def _encode(story: Story, tokenizer: TextTokenizer) -> EncodedStory:
     ids, offsets = tokenizer.encode_with_offsets(story.text)
     if len(ids) < 2:
         raise ProbeInputError(
             f'The story "{story.text[:40]}" has {len(ids)} token; a probe needs two.',
             "Leave such stories out.",
         )
-    return _Encoded(story, ids, offsets)
+    return EncodedStory(story, ids, offsets)
 
 
-def _labelled(encoded: Sequence[_Encoded], start_id: int, n_ctx: int, needs: LabelNeeds) -> TokenBatch:
+def _labelled(encoded: Sequence[EncodedStory], start_id: int, n_ctx: int, needs: LabelNeeds) -> TokenBatch:
     rows = [[start_id, *one.ids[: n_ctx - 1]] for one in encoded]
     plain = batch_of_tokens(rows, [one.story.digest for one in encoded])
     flags = ("word_first", "word_last", "sentence_start", "sentence_end", "punctuation")

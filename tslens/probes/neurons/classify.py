@@ -1,0 +1,144 @@
+"""``classify_neurons``: every MLP neuron of a model, what makes it fire, held against its nulls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import chain, islice
+
+import numpy as np
+import torch
+
+from tslens.errors import ModelError, ProbeInputError
+from tslens.model.story_model import StoryModel
+from tslens.probes.labels import with_labels
+from tslens.probes.neurons.report import LabelFacts, NeuronsReport
+from tslens.probes.neurons.roles import (
+    NEURON_FLOOR,
+    Halves,
+    Reader,
+    TwinNull,
+    choose,
+    judge_neurons,
+    reach_floor,
+)
+from tslens.probes.neurons.sample import SAMPLE_TOKENS
+from tslens.probes.neurons.stream import LabelledBatch, labelled_batches, neurons_of, read_neurons
+from tslens.probes.neurons.token_labels import TOKEN_LABELS
+from tslens.probes.scan import Source
+from tslens.probes.twins import random_twins
+from tslens.types import Story
+
+N_TWINS = 2  # one fresh, one redrawn: they have as many neurons each as the model
+TWIN_STORIES = 200
+CHANCE = 0.5
+
+
+@torch.inference_mode()
+def classify_neurons(
+    model: StoryModel,
+    stories: Iterable[Story | str],
+    *,
+    seed: int,
+    layers: Sequence[int] | None = None,
+    labels: Sequence[str] = (),
+    exclude: Collection[int] | None = None,
+    sample_tokens: int = SAMPLE_TOKENS,
+    progress: Callable[[int], None] = lambda n_stories: None,
+    judging: Callable[[int], None] = lambda n_neurons: None,
+) -> NeuronsReport:
+    """Say of every MLP neuron which label makes it fire, with interval, nulls, basis and status.
+
+    ``stories``: read once; those whose digest is in ``exclude`` are left out and counted: by default the stories that
+    the model was trained on, where its run is known. Labels are their own, else the annotator's. ``layers``: all if
+    None. ``labels``: of a user, beside those of the package. ``sample_tokens``: tokens on which roles are decided;
+    two bytes for each of them and each neuron are held. ``seed``: of sample, moved labels and twins.
+    ``progress`` is called with the stories read, ``judging`` with the neurons judged.
+    Raises ModelError for a model without tokenizer or layer, ProbeInputError if no story is left or no label has
+    enough tokens, DataError for stories without labels where no parser is installed.
+    """
+    if model.tokenizer is None:
+        raise ModelError(
+            "This model has no tokenizer, so it cannot read stories.", "Give one with a tokenizer.json."
+        )
+    if layers is not None and not set(layers) <= set(range(model.cfg.n_layers)):
+        raise ModelError(
+            f"There is no layer {max(layers)}: the model has {model.cfg.n_layers}.",
+            f"Choose from 0 to {model.cfg.n_layers - 1}.",
+        )
+    source = Source(stories, model.train_digests if exclude is None else exclude)
+    batches = labelled_batches(
+        with_labels(source), model.tokenizer, n_ctx=model.cfg.n_ctx, seed=seed, users=labels
+    )
+    first = list(_first(batches, TWIN_STORIES))
+    if not first:
+        raise ProbeInputError(
+            f"There is no story to read ({source.n_excluded} were training stories of this model).",
+            "Give other stories with --stories.",
+        )
+    read = read_neurons(
+        model,
+        chain(first, batches),
+        layers=layers,
+        users=labels,
+        sample_tokens=sample_tokens,
+        progress=progress,
+    )
+    halves = Halves.of(read.sample)
+    eligible = halves.eligible()
+    if not eligible.any():
+        raise ProbeInputError(
+            f"{read.n_stories} stories are too few: no label is on enough tokens of enough of them.",
+            "Give more stories with --n-stories.",
+        )
+    twins = TwinNull.of([_of_twin(twin, first, layers, labels) for twin in _twins(model, seed)], eligible)
+    reader = Reader(halves, twins, seed=seed)
+    found = reader.read(choose(halves.first, eligible), judging)
+    names = read.labels
+    return NeuronsReport(
+        roles=tuple(judge_neurons(neurons_of(model, layers), names, found)),
+        labels=tuple(_facts(reader, label, name, eligible[label]) for label, name in enumerate(names)),
+        n_stories=source.n_read,
+        n_excluded=source.n_excluded,
+        n_tokens=read.sums.n,
+        n_sampled=len(read.sample),
+        seed=seed,
+        floor=NEURON_FLOOR,
+        counts_at_floors={
+            name: reach_floor(found, CHANCE + factor * (NEURON_FLOOR - CHANCE))
+            for name, factor in (("half", 0.5), ("floor", 1.0), ("double", 2.0))
+        },
+        read=read,
+    )
+
+
+def _first(batches: Iterator[LabelledBatch], n_stories: int) -> Iterator[LabelledBatch]:
+    while n_stories > 0 and (batch := next(batches, None)) is not None:
+        n_stories -= len(batch.stories)
+        yield batch
+
+
+def _twins(model: StoryModel, seed: int) -> Iterator[StoryModel]:
+    return islice(random_twins(model, seed=seed), N_TWINS)
+
+
+def _of_twin(
+    twin: StoryModel, batches: Sequence[LabelledBatch], layers: Sequence[int] | None, users: Sequence[str]
+) -> Halves:
+    """What a random twin's neurons do on the first stories."""
+    n_tokens = sum(len(batch.tokens) for batch in batches)
+    return Halves.of(read_neurons(twin, batches, layers=layers, users=users, sample_tokens=n_tokens).sample)
+
+
+def _facts(reader: Reader, label: int, name: str, is_read: np.bool_) -> LabelFacts:
+    flag = reader.halves.second.tokens.flags[:, label]
+    word, bigram = reader.word_alone(label)
+    return LabelFacts(
+        name=name,
+        description=TOKEN_LABELS.get(name, "a label of yours"),
+        n_tokens=int(flag.sum()),
+        n_ambiguous=int((reader.ambiguous(label) & flag).sum()),
+        word_alone=word,
+        bigram_alone=bigram,
+        twins=reader.twins.level(label),
+        is_read=bool(is_read),
+    )

@@ -1,0 +1,81 @@
+"""What was found of all neurons of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tslens.probes.neurons.stream import Read
+from tslens.types import NeuronRole
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RANK = {"role": 3, "candidate": 2, "unclear": 1, "no": 0}
+
+
+@dataclass(frozen=True)
+class LabelFacts:
+    """What is known of a label without any neuron.
+
+    ``n_tokens``: with the label, on the half that roles are read on; ``n_ambiguous``: of these, those whose word does
+    not decide the label. ``word_alone``, ``bigram_alone``: area under the curve of the label by its share among
+    the tokens of the word, or of the pair of words, on the other half. ``twins``: 95th percentile of random neurons.
+    ``is_read``: whether enough tokens and stories have it.
+    """
+
+    name: str
+    description: str
+    n_tokens: int
+    n_ambiguous: int
+    word_alone: float
+    bigram_alone: float
+    twins: float
+    is_read: bool
+
+
+@dataclass(frozen=True)
+class NeuronsReport:
+    """Roles of all neurons of a model; shows as a table in a notebook.
+
+    ``n_excluded``: training stories that were left out. ``n_tokens``: that were read; ``n_sampled``: on which roles are
+    decided. ``counts_at_floors``: neurons that would be candidates at ``half`` the excess of the floor over chance
+    (0.575), the ``floor`` (0.65), and ``double`` (0.80). ``read``: sums, examples and the sample itself.
+    """
+
+    roles: tuple[NeuronRole, ...]
+    labels: tuple[LabelFacts, ...]
+    n_stories: int
+    n_excluded: int
+    n_tokens: int
+    n_sampled: int
+    seed: int
+    floor: float
+    counts_at_floors: Mapping[str, int]
+    read: Read
+
+    def best_first(self) -> list[NeuronRole]:
+        """By status, then by excess."""
+        return sorted(self.roles, key=lambda one: (-RANK[one.status], -one.excess, one.neuron))
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row per neuron."""
+        import pandas as pd
+
+        return pd.DataFrame([role.to_json() for role in self.roles])
+
+    def _repr_html_(self) -> str:
+        columns = ["neuron", "role", "auroc", "low", "high", "excess", "p", "status", "basis", "within_word"]
+        html: str = self.to_pandas()[columns].to_html(index=False, float_format="{:.3f}".format, escape=True)
+        return html
+
+
+def counts_by(roles: Sequence[NeuronRole], field: str) -> dict[str, int]:
+    """How many neurons have each value of a field among those with a candidate's or a role's status."""
+    counts: dict[str, int] = {}
+    for role in roles:
+        if role.status in ("role", "candidate"):
+            value = str(getattr(role, field))
+            counts[value] = counts.get(value, 0) + 1
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
