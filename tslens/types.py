@@ -114,20 +114,6 @@ class NeuronId:
     def __str__(self) -> str:
         return f"L{self.layer}N{self.index}"
 
-    @classmethod
-    def parse(cls, text: str) -> NeuronId:
-        """Read ``L0N117``. Raises UsageError on anything else."""
-        import re
-
-        from tslens.errors import UsageError
-
-        found = re.fullmatch(r"[Ll](\d+)[Nn](\d+)", text.strip())
-        if not found:
-            raise UsageError(
-                f'"{text}" is no MLP neuron.', "Write layer and neuron as in L0N117 (layer 0, neuron 117)."
-            )
-        return cls(int(found[1]), int(found[2]))
-
 
 @dataclass(frozen=True)
 class HeadScore:
@@ -193,9 +179,7 @@ class NeuronRole:
     position ("positions").
     ``excess``: area minus the larger of "shifted" and "twins". ``p``: of no excess, corrected over neurons (false
     discovery rate). ``within_word``: area among tokens of the same word, where the word does not decide the label
-    (``n_ambiguous`` tokens); None where there are no such pairs. ``kind``: what it is beside its role ("dead",
-    "positional", "token", "suppressing"), or None. ``writes``: what it does to the logits; ``cause``: effects by
-    intervention; None where not asked.
+    (``n_ambiguous`` tokens); None where there are no such pairs.
     """
 
     neuron: NeuronId
@@ -214,9 +198,6 @@ class NeuronRole:
     basis: Basis | None
     within_word: float | None = None
     n_ambiguous: int = 0
-    kind: str | None = None
-    writes: Mapping[str, Any] | None = None
-    cause: Mapping[str, float] | None = None
 
     @classmethod
     def none(cls, neuron: NeuronId) -> NeuronRole:
@@ -226,11 +207,6 @@ class NeuronRole:
     def to_json(self) -> dict[str, Any]:
         """The row as plain JSON types."""
         return {**asdict(self), "neuron": str(self.neuron), "nulls": dict(self.nulls)}
-
-    @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> NeuronRole:
-        """Inverse of :meth:`to_json`."""
-        return cls(**{**row, "neuron": NeuronId.parse(row["neuron"])})
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,18 @@ from tslens.corpus.tokenizer import StoryTokenizer
 from tslens.errors import DataError, ProbeInputError
 from tslens.model.spec import ModelSpec
 from tslens.model.transformer import TinyTransformer
+from tslens.probes.neurons.choice import Halves, TwinNull
 from tslens.probes.neurons.classify import classify_neurons
 from tslens.probes.neurons.codes import (
     areas,
     areas_within,
     average_precision,
-    clustered_error,
     decode,
     encode,
+    error_over_stories,
+    influence,
     placements,
 )
-from tslens.probes.neurons.roles import Halves, TwinNull
 from tslens.probes.neurons.sample import Sample
 from tslens.probes.neurons.stream import activations, labelled_batches, read_neurons
 from tslens.probes.neurons.token_labels import TOKEN_LABELS, token_flags
@@ -89,7 +90,7 @@ def test_the_clustered_error_covers_what_repetition_shows() -> None:
         )
         codes = encode(values)
         place = placements(codes, flag)
-        return float(place[flag].mean()), clustered_error(place, flag, story)
+        return float(place[flag].mean()), error_over_stories(influence(place, flag), story)
 
     found = np.array([one(np.random.default_rng(seed)) for seed in range(200)])
     assert found[:, 1].mean() == pytest.approx(found[:, 0].std(), rel=0.15)

@@ -19,16 +19,10 @@ from scipy.stats import norm
 from tslens.audit.report import POSITIVE, Check, Part, share
 from tslens.corpus.text_tokenizer import TextTokenizer
 from tslens.labels import STORY_PARTS
+from tslens.probes.neurons.choice import Halves, TwinNull, choose
 from tslens.probes.neurons.codes import encode
-from tslens.probes.neurons.roles import (
-    AMBIGUOUS,
-    AMBIGUOUS_COUNT,
-    Halves,
-    Reader,
-    TwinNull,
-    choose,
-    judge_neurons,
-)
+from tslens.probes.neurons.reader import AMBIGUOUS, AMBIGUOUS_COUNT, Reader
+from tslens.probes.neurons.roles import judge_neurons
 from tslens.probes.neurons.sample import Sample, Tokens
 from tslens.probes.neurons.stream import joined, labelled_batches
 from tslens.probes.neurons.token_labels import names_with
@@ -38,9 +32,7 @@ Truth = Literal["contextual", "lexical", "positional"]
 AREAS = (0.75, 0.9, 0.97)
 CLEAR = 0.9
 RECALL, REFUSED = 0.95, 0.95
-LEAST_AMBIGUOUS = (
-    200  # tokens with a label whose word does not decide it: fewer, and nothing can be planted in them
-)
+LEAST_AMBIGUOUS = 200  # tokens with a label whose word does not decide it: in fewer nothing can be planted
 DRAWS = 2
 PLACES = ("early_in_story", "late_in_story", *(f"part_{part}" for part in STORY_PARTS))
 """Labels that are places in the story: a neuron that follows one may be called positional."""

@@ -1,7 +1,7 @@
 """From the rows of all probes on one batch to the few array operations that read them off a pattern.
 
 Each measure is a signed sum of pair sets, minus a number that no pattern decides. The pairs of all measures are
-gathered at once from the pattern, or from its distance profile, summed per story and pair set, and combined:
+summed at once per story and pair set, from the pattern or from its distance profile, and combined:
 
     measure[story, m, head] = sum_c combine[m, c] * sum_{pairs of c} weight * source[row, head, place] - number
 """

@@ -11,16 +11,10 @@ import torch
 from tslens.errors import ModelError, ProbeInputError
 from tslens.model.story_model import StoryModel
 from tslens.probes.labels import with_labels
+from tslens.probes.neurons.choice import Halves, TwinNull, choose
+from tslens.probes.neurons.reader import Reader
 from tslens.probes.neurons.report import LabelFacts, NeuronsReport
-from tslens.probes.neurons.roles import (
-    NEURON_FLOOR,
-    Halves,
-    Reader,
-    TwinNull,
-    choose,
-    judge_neurons,
-    reach_floor,
-)
+from tslens.probes.neurons.roles import NEURON_FLOOR, judge_neurons, reach_floor
 from tslens.probes.neurons.sample import SAMPLE_TOKENS
 from tslens.probes.neurons.stream import LabelledBatch, labelled_batches, neurons_of, read_neurons
 from tslens.probes.neurons.token_labels import TOKEN_LABELS

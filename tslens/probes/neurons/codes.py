@@ -86,21 +86,20 @@ def placements(
     return np.where(label, other[codes], 1.0 - labelled[codes])
 
 
-def clustered_error(
-    placement: Float[np.ndarray, " token"],
-    label: Bool[np.ndarray, " token"],
-    cluster: Int[np.ndarray, " token"],
-) -> float:
-    """Standard error of the area where tokens of a story are not independent (Obuchowski 1997)."""
-    n_labelled, n_other = int(label.sum()), int((~label).sum())
-    if not n_labelled or not n_other:
-        return float("nan")
-    area = float(placement[label].mean())
-    off = np.where(label, (placement - area) / n_labelled, (placement - area) / n_other)
-    _, number = np.unique(cluster, return_inverse=True)
-    per_story = np.bincount(number, off)
-    n_stories = len(per_story)
-    return float(np.sqrt((per_story**2).sum() * n_stories / max(n_stories - 1, 1)))
+def influence(
+    placement: Float[np.ndarray, " token"], label: Bool[np.ndarray, " token"]
+) -> Float[np.ndarray, " token"]:
+    """How much each token moves the area of a label, from its placements."""
+    found: np.ndarray = (placement - placement[label].mean()) / np.where(label, label.sum(), (~label).sum())
+    return found
+
+
+def error_over_stories(off: Float[np.ndarray, " token"], story: Int[np.ndarray, " token"]) -> float:
+    """Standard error of what :func:`influence` adds up to, where tokens of a story are not independent (Obuchowski
+    1997). ``story``: number of each token's story, from 0 without gaps.
+    """
+    per_story = np.bincount(story, off)
+    return float(np.sqrt((per_story**2).sum() * len(per_story) / max(len(per_story) - 1, 1)))
 
 
 def areas_within(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -69,13 +69,3 @@ class NeuronsReport:
         columns = ["neuron", "role", "auroc", "low", "high", "excess", "p", "status", "basis", "within_word"]
         html: str = self.to_pandas()[columns].to_html(index=False, float_format="{:.3f}".format, escape=True)
         return html
-
-
-def counts_by(roles: Sequence[NeuronRole], field: str) -> dict[str, int]:
-    """How many neurons have each value of a field among those with a candidate's or a role's status."""
-    counts: dict[str, int] = {}
-    for role in roles:
-        if role.status in ("role", "candidate"):
-            value = str(getattr(role, field))
-            counts[value] = counts.get(value, 0) + 1
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
