@@ -99,16 +99,15 @@ class BootstrapSums:
             return
         x, present, weights, half = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
         self._waiting, self._n_waiting = [], 0
-        x = torch.where(present[:, :, None], x.double(), 0.0)
-        _, n_columns, n_heads = x.shape
+        x = torch.where(present[:, :, None], x.double(), 0.0).flatten(1)
         for side in (0, 1):
             chosen = half == bool(side)
             if not chosen.any():
                 continue
-            w, part = weights[chosen].T, x[chosen].reshape(-1, n_columns * n_heads)
-            self.weight[side] += w @ present[chosen].double()
-            self.first[side] += (w @ part).view(-1, n_columns, n_heads)
-            self.second[side] += (w @ part.square()).view(-1, n_columns, n_heads)
+            w, part = weights[chosen].T, x[chosen]
+            self.weight[side].addmm_(w, present[chosen].double())
+            self.first[side].flatten(1).addmm_(w, part)
+            self.second[side].flatten(1).addmm_(w, part.square())
 
     def means(self, side: int | None = None) -> Means:
         """Means and standard errors over all stories, or over one half."""

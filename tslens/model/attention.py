@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
 from tslens.errors import ModelError
+from tslens.model.linear import linear
 from tslens.model.spec import WINDOW, ModelSpec
 
 Residual = Float[Tensor, "story pos d_model"]
@@ -126,9 +127,7 @@ class Attention(nn.Module):
         """Queries, keys, values (``parts``) of the normalised residual stream in one product."""
         weight = torch.cat([rearrange(getattr(self, f"W_{part}"), "h d e -> (h e) d") for part in parts])
         heads = self.W_Q.shape[0]
-        return list(
-            rearrange(F.linear(x, weight), "s p (n h e) -> n s p h e", n=len(parts), h=heads).unbind()
-        )
+        return list(rearrange(linear(x, weight), "s p (n h e) -> n s p h e", n=len(parts), h=heads).unbind())
 
     def scores(self, q: Tensor, k: Tensor, scratch: Scratch | None = None) -> Pattern:
         """Scores before the softmax, minus infinity where a query may not look; in ``scratch`` if given."""
@@ -137,9 +136,10 @@ class Attention(nn.Module):
             pos = torch.arange(n_pos, device=q.device)
             self._mask = q.new_zeros(n_pos, n_pos).masked_fill(~self.allowed(pos, pos), float("-inf"))
         out = None if scratch is None else scratch.take(q, len(q) * heads, n_pos, n_pos)
-        scores = torch.bmm(
-            rearrange(q, "s q h e -> (s h) q e"), rearrange(k, "s k h e -> (s h) e k"), out=out
-        )
+        keys = rearrange(k, "s k h e -> (s h) k e").transpose(
+            1, 2
+        )  # not copied into this order: that is slow
+        scores = torch.bmm(rearrange(q, "s q h e -> (s h) q e"), keys, out=out)
         return rearrange(scores.add_(self._mask[:n_pos, :n_pos]), "(s h) q k -> s h q k", h=heads)
 
     def fused(self, q: Tensor, k: Tensor, v: Tensor, past: KeyValues | None) -> Tensor:
@@ -167,9 +167,7 @@ class Attention(nn.Module):
         if watched(self.hook_result):
             result = self.hook_result(einsum(z, self.W_O, "s p h e, h e d -> s p h d"))
             return result.sum(2) + self.b_O
-        return F.linear(
-            rearrange(z, "s p h e -> s p (h e)"), rearrange(self.W_O, "h e d -> d (h e)"), self.b_O
-        )
+        return linear(rearrange(z, "s p h e -> s p (h e)"), rearrange(self.W_O, "h e d -> d (h e)"), self.b_O)
 
     def forward(self, x: Residual, past: KeyValues | None = None) -> Residual:
         """Attention output for the normalised residual stream."""

@@ -27,6 +27,7 @@ from tslens.errors import ModelError
 from tslens.model.attention import Attention, KeyValues, Pattern, Residual, Scratch, watched
 from tslens.model.decoding import CachedDecoder
 from tslens.model.hooked import HookedModel
+from tslens.model.linear import linear
 from tslens.model.prefix import TinyPrefix
 from tslens.model.spec import N_CTX, WINDOW, ModelSpec
 
@@ -69,7 +70,7 @@ class Unembed(nn.Module):
 
     def forward(self, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_vocab"]:
         """Logits of each position."""
-        return F.linear(x, self._embed[0].W_E)
+        return linear(x, self._embed[0].W_E)
 
 
 class LayerNorm(nn.Module):
@@ -110,13 +111,14 @@ class MLP(nn.Module):
 
     def activations(self, x: Residual) -> Float[Tensor, "story pos d_mlp"]:
         """What the neurons give for the normalised residual stream."""
-        pre = self.hook_pre(F.linear(x, self.W_in.T, self.b_in))
-        post: Tensor = self.hook_post(F.gelu(pre, approximate="tanh"))
-        return post
+        if watched(self.hook_pre):
+            pre = self.hook_pre(linear(x, self.W_in.T, self.b_in))
+            return self.hook_post(F.gelu(pre, approximate="tanh"))
+        return self.hook_post(linear(x, self.W_in.T, self.b_in, gelu=True))
 
     def write(self, post: Float[Tensor, "... d_mlp"]) -> Float[Tensor, "... d_model"]:
         """MLP output for activations of its neurons."""
-        return F.linear(post, self.W_out.T, self.b_out)
+        return linear(post, self.W_out.T, self.b_out)
 
 
 class Block(nn.Module):

@@ -21,7 +21,7 @@ from torch import Tensor
 from tslens.probes.base import Calibration, Null, Probe
 from tslens.probes.batch import TokenBatch
 from tslens.probes.pairs import Pairs
-from tslens.probes.profile import read_profile, slot_of
+from tslens.probes.profile import heads_last, read_profile, slot_of
 from tslens.types import Position
 
 _NOTHING = np.zeros(0, dtype=np.int64)
@@ -76,8 +76,8 @@ class Gather:
     def sums(self, source: Float[Tensor, "row head place"]) -> Float[Tensor, "pair_set cluster head"]:
         """The weighted sum of each segment.
 
-        One sparse product, heads last: what a pair reads of all heads then lies side by side in memory, which makes it
-        eight times as fast as to gather the pairs and sum them.
+        One sparse product, heads last in memory (``source`` is not copied if they are): what a pair reads of all heads
+        then lies side by side, which makes it eight times as fast as to gather the pairs and sum them.
         """
         n_rows, n_heads, n_places = source.shape
         by_place = source.permute(0, 2, 1).reshape(n_rows * n_places, n_heads)
@@ -97,7 +97,9 @@ class Gather:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # PyTorch calls the sparse layout beta
                 size = (self.sizes.numel(), n_rows * n_places)
-                self._made[n_rows, n_places] = torch.sparse_csr_tensor(starts, column, self.weight, size)
+                self._made[n_rows, n_places] = torch.sparse_csr_tensor(
+                    starts.int(), column.int(), self.weight, size
+                )
         return self._made[n_rows, n_places]
 
 
@@ -132,6 +134,7 @@ class Plan:
         self, pattern: Float[Tensor, "row head query_pos key_pos"], *, local: bool
     ) -> Float[Tensor, "cluster measure head"]:
         """All measures of one layer's pattern, which is not modified."""
+        pattern = heads_last(pattern)
         profile = read_profile(pattern, self.length) if self.needs_profile else None
         return self.read_with(pattern, profile, local=local)
 

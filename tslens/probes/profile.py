@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -48,39 +49,43 @@ def n_slots(n_pos: int) -> int:
     return sum(2 * first for first, _ in bands(n_pos))
 
 
+def heads_last(
+    pattern: Float[Tensor, "row head query_pos key_pos"],
+) -> Float[Tensor, "row head query_pos key_pos"]:
+    """The same pattern with heads last in memory: what all heads give to one pair lies side by side."""
+    return pattern.contiguous(memory_format=torch.channels_last)
+
+
 def read_profile(
     pattern: Float[Tensor, "row head query_pos key_pos"], length: Int[Tensor, " row"]
 ) -> Float[Tensor, "row head slot"]:
     """Profiles of each row: mean over the real queries of a band that have a key at that distance; 0 where none has.
 
-    ``pattern`` is causal (zero ahead of the query) and is not modified.
+    ``pattern`` is causal (zero ahead of the query) and is not modified; with heads last in memory it is not copied.
     """
     n_rows, n_heads, n_pos, _ = pattern.shape
-    flat = pattern.contiguous().view(n_rows * n_heads, n_pos * n_pos)
+    by_place = pattern.permute(0, 2, 3, 1).contiguous()
+    flat = by_place.view(n_rows, n_pos * n_pos * n_heads)
+    is_real = (torch.arange(n_pos, device=pattern.device) < length[:, None]).to(pattern)
     parts = []
     for first, last in bands(n_pos):
-        n_queries, reach = last - first + 1, 2 * first
-        n_there = min(reach, last + 1)
+        n_queries, n_there = last - first + 1, min(2 * first, last + 1)
         # Row q, column j is pattern[q, q + 1 - n_there + j]: a shift of the memory. Columns before key 0 meet the end
         # of the row above, which lies ahead of that query and is zero.
         diagonals = flat.as_strided(
-            (n_rows * n_heads, n_queries, n_there),
-            (n_pos * n_pos, n_pos + 1, 1),
-            flat.storage_offset() + first * (n_pos + 1) + 1 - n_there,
+            (n_rows, n_queries, n_there * n_heads),
+            (n_pos * n_pos * n_heads, (n_pos + 1) * n_heads, 1),
+            flat.storage_offset() + (first * (n_pos + 1) + 1 - n_there) * n_heads,
         )
-        query = torch.arange(first, last + 1, device=pattern.device)
-        is_real = (query < length[:, None]).to(pattern)
-        weight = is_real.repeat_interleave(n_heads, 0)[:, None]
-        total = torch.bmm(weight, diagonals).view(n_rows, n_heads, n_there).flip(-1)
-        distance = torch.arange(n_there, device=pattern.device)
-        total[:, :, first : last + 1] -= (
-            pattern[:, :, first : last + 1, 0] * is_real[:, None]
-        )  # distance = query
-        n_asking = is_real @ (query[:, None] > distance).to(pattern)
-        band = pattern.new_zeros(n_rows, n_heads, reach)
-        band[:, :, :n_there] = total / n_asking.clamp(min=1)[:, None]
-        parts.append(band)
-    return torch.cat(parts, -1) if parts else pattern.new_zeros(n_rows, n_heads, 0)
+        asked = is_real[:, first : last + 1]
+        total = torch.bmm(asked[:, None], diagonals).view(n_rows, n_there, n_heads).flip(1)
+        at_first_key = by_place[:, first : last + 1, 0] * asked[:, :, None]  # distance = query
+        total[:, first : last + 1] -= at_first_key
+        parts.append(F.pad(total, (0, 0, 0, 2 * first - n_there)))
+    if not parts:
+        return pattern.new_zeros(n_rows, n_heads, 0)
+    n_asking = torch.from_numpy(slot_queries(length.numpy(), n_pos)).to(pattern)
+    return (torch.cat(parts, 1) / n_asking.clamp(min=1)[:, :, None]).transpose(1, 2)
 
 
 def slot_queries(length: Int[np.ndarray, " row"], n_pos: int) -> Int[np.ndarray, "row slot"]:

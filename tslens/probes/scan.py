@@ -32,7 +32,7 @@ from tslens.probes.batch import TokenBatch, story_batches
 from tslens.probes.explain import explain
 from tslens.probes.labels import needs_of, parser_is_missing, with_labels
 from tslens.probes.plan import Measure, Plan, make_plan
-from tslens.probes.profile import DistanceProfile, read_profile
+from tslens.probes.profile import DistanceProfile, heads_last, read_profile
 from tslens.probes.strata import Texts
 from tslens.probes.twins import random_twins
 from tslens.probes.verdict import HeadsReport, judge
@@ -309,7 +309,7 @@ def read_all(
     """
     read = []
     for layer, pattern in enumerate(model.attention_patterns(plan.tokens.to(model.device), scratch)):
-        pattern = pattern.float().cpu()
+        pattern = heads_last(pattern.float().cpu())
         profile = read_profile(pattern, plan.length) if watch or plan.needs_profile else None
         read.append(plan.read_with(pattern, profile, local=model.window(layer) is not None))
         if watch is not None and profile is not None:
