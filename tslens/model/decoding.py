@@ -23,7 +23,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tslens.model.attention import KeyValues, Place
-from tslens.model.linear import linear
 
 if TYPE_CHECKING:
     from tslens.model.transformer import Block, TinyTransformer
@@ -130,7 +129,7 @@ class CachedDecoder:
             for layer, past in before:
                 resid = _read_layer(layer, past, resid)
             resid = _read_layer(*last, resid, newest)[:, 0]
-            logits = linear(model.ln_final(resid), model.embed.W_E)
+            logits = F.linear(model.ln_final(resid), model.embed.W_E)
         return logits[: len(self._lengths)]
 
 
@@ -148,7 +147,7 @@ def _read_layer(
 ) -> Float[Tensor, "row new d_model"]:
     """Residual stream after a block; with ``newest``, that of one token of each row only."""
     block, heads, place = layer.block, past.keys.shape[1], past.place
-    q, k, v = rearrange(linear(block.ln1(resid), layer.qkv), "r p (n h e) -> n r h p e", n=3, h=heads)
+    q, k, v = rearrange(F.linear(block.ln1(resid), layer.qkv), "r p (n h e) -> n r h p e", n=3, h=heads)
     k, v = past.append(k, v)
     if newest is not None and place.n_new > 1:
         rows = torch.arange(len(resid), device=resid.device)
@@ -156,9 +155,9 @@ def _read_layer(
         place = Place(place.start + newest, 1, place.n_keys)
     mask = place.mask(block.attn.window)
     z = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=1.0)
-    resid = resid + linear(rearrange(z, "r h p e -> r p (h e)"), layer.out, block.attn.b_O)
-    hidden = linear(block.ln2(resid), block.mlp.W_in.T, block.mlp.b_in, gelu=True)
-    return resid + linear(hidden, block.mlp.W_out.T, block.mlp.b_out)
+    resid = resid + F.linear(rearrange(z, "r h p e -> r p (h e)"), layer.out, block.attn.b_O)
+    hidden = F.linear(block.ln2(resid), block.mlp.W_in.T, block.mlp.b_in)
+    return resid + F.linear(F.gelu(hidden, approximate="tanh"), block.mlp.W_out.T, block.mlp.b_out)
 
 
 def _round_up(n: int, step: int) -> int:
