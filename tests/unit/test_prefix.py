@@ -11,7 +11,7 @@ from tslens.errors import ModelError
 from tslens.model.foreign import ForeignModel
 from tslens.model.spec import ModelSpec
 from tslens.model.transformer import TinyTransformer
-from tslens.types import HeadId
+from tslens.types import HeadId, NeuronId
 
 BOUND = 1e-5
 FOREIGN = ["gpt2", "llama", "gpt_neo"]
@@ -136,6 +136,34 @@ def test_chosen_positions_are_those_of_the_full_result(model, tokens):
         assert torch.allclose(prefix.rerun(layer, change, own), full[own], atol=BOUND)
         nothing = prefix.rerun(layer, change, torch.zeros_like(same))
         assert nothing.shape == (4, 0, model.cfg.d_model)
+
+
+def test_without_a_neuron_it_is_the_ablated_model(model, tokens):
+    """A change of what the MLP writes, at all places, and at those that are wanted."""
+    prefix = model.prefix(tokens)
+    place = torch.zeros(tokens.shape, dtype=torch.bool)
+    place[:, [2, 17, 39]] = True
+    for layer, activation in enumerate(model.neuron_activations(tokens)):
+        neurons = [0, 7, 31]
+        change = -torch.einsum("rpn,nd->nrpd", activation[..., neurons], model.mlp_output(layer)[neurons])
+        final = prefix.rerun(layer, change, part="mlp")
+        assert torch.allclose(prefix.rerun(layer, change, place, part="mlp"), final[:, place], atol=BOUND)
+        own = place.repeat(3, 1, 1)
+        own[1, 0] = False
+        assert torch.allclose(prefix.rerun(layer, change, own, part="mlp"), final[own], atol=BOUND)
+        for variant, neuron in enumerate(neurons):
+            with torch.no_grad(), ablated(model, [NeuronId(layer, neuron)]):
+                expected = model.final_residual(tokens)
+            assert torch.allclose(final[variant], expected, atol=BOUND, rtol=BOUND)
+            assert (final[variant] - prefix.final).abs().max() > 1e-4
+
+
+def test_the_last_norm_is_the_one_that_the_unembedding_reads(model, tokens):
+    last = f"blocks.{model.cfg.n_layers - 1}.hook_resid_post"
+    _, cache = bridge(model).run_with_cache(tokens)
+    with torch.no_grad():
+        final = model.final_residual(tokens)
+    assert torch.allclose(model.final_norm(cache[last]), final, atol=BOUND)
 
 
 def test_layers_before_the_change_are_not_run_again(model, tokens):

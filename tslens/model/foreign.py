@@ -122,6 +122,17 @@ class ForeignModel(ReadsText):
         while seen:
             yield seen.pop()
 
+    def mlp_output(self, layer: int) -> Float[Tensor, "neuron d_model"]:
+        """W_out: what each neuron of a layer writes to the residual stream per unit of its activation."""
+        written: Tensor = self.bridge.blocks[layer].mlp.W_out.detach()  # the bridge turns a Linear's
+        return written
+
+    @torch.no_grad()
+    def final_norm(self, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
+        """The last normalisation."""
+        normalised: Tensor = self.bridge.ln_final.original_component(x)
+        return normalised
+
     def decoder(self) -> ForeignDecoder:
         """What writes text with this model, one token a step, a cache behind it."""
         return ForeignDecoder(self._module)

@@ -11,7 +11,6 @@ Axes: variant, row, pos (query_pos, key_pos), head, d_head, d_model.
 from __future__ import annotations
 
 import copy
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +19,7 @@ from einops import rearrange, repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tslens.model.prefix import Mixed, refuse_hooks
+from tslens.model.prefix import Mixed, Part, refuse_hooks
 
 if TYPE_CHECKING:
     from tslens.model.attention import Pattern, Residual
@@ -88,8 +87,10 @@ class ForeignPrefix:
         layer: int,
         change: Float[Tensor, "variant row pos d_model"],
         at: Bool[Tensor, "..."] | None = None,
+        *,
+        part: Part = "attn",
     ) -> Float[Tensor, "... d_model"]:
-        """``final`` of each variant, where ``change`` is added to what the attention of a layer writes.
+        """``final`` of each variant, where ``change`` is added to what the attention, or the MLP, of a layer writes.
 
         Rows of which nothing is wanted are not run.
         """
@@ -100,23 +101,26 @@ class ForeignPrefix:
         if at is not None:
             place = rearrange(at.expand(change.shape[:3]), "v r p -> (v r) p")
         running = place.any(1).nonzero()[:, 0]
-        clean = self._seen[f"blocks.{layer}.hook_resid_mid"][running % n_rows]
         final = change.new_zeros(0, d_model)
         if len(running):
-            final = self._finish(layer, clean + added[running], place[running])
+            clean = self._seen[f"blocks.{layer}.hook_resid_mid"][running % n_rows]
+            final = self._finish(layer, clean, added[running], place[running], part)
         if at is None:
             return rearrange(final, "(v r p) d -> v r p d", v=n_variants, p=n_pos)
         return final if at.ndim == 3 else rearrange(final, "(v n) d -> v n d", v=n_variants)
 
     def _finish(
-        self, layer: int, mid: Residual, place: Bool[Tensor, "row pos"]
+        self, layer: int, clean: Residual, added: Residual, place: Bool[Tensor, "row pos"], part: Part
     ) -> Float[Tensor, "position d_model"]:
-        """``final`` at some positions, from the residual stream after the attention of a layer."""
-        layers = self._layers[layer:]
-        for before, after in pairwise(layers):
-            resid = before.after_mlp(mid)
+        """``final`` at some positions, from the clean residual stream after the attention of a layer and a change."""
+        changed, *behind = self._layers[layer:]
+        if not behind:
+            clean, added = clean[place], added[place]
+        resid = changed.after_mlp(clean + added) if part == "attn" else changed.after_mlp(clean) + added
+        for i, after in enumerate(behind, 1):
             mid = resid + after.attention(resid)
-        final: Tensor = self._model.bridge.ln_final.original_component(layers[-1].after_mlp(mid[place]))
+            resid = after.after_mlp(mid[place] if i == len(behind) else mid)
+        final: Tensor = self._model.bridge.ln_final.original_component(resid)
         return final
 
 

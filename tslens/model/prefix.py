@@ -1,7 +1,7 @@
 """Rows of tokens run once, and run again from the middle of the model with something changed.
 
 What lies before a change need not be computed again. The first run keeps of every layer what its heads read and
-mix, and the residual stream after its attention. A rerun adds a change to what the attention of one layer writes
+mix, and the residual stream after its attention and after its MLP. A rerun adds a change to what one of the two writes
 and goes on from there. Where the result is wanted at some positions only, the last layer computes queries, output
 projection, MLP and norm for these alone; the layers between run in full, as later positions look back at all of them.
 
@@ -12,8 +12,7 @@ Axes: variant, row, pos (query_pos, key_pos), head, d_head, d_model.
 
 from __future__ import annotations
 
-from itertools import pairwise
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
     from tslens.model.transformer import Block, TinyTransformer
 
 Mixed = Float[Tensor, "row pos head d_head"]
+Part = Literal["attn", "mlp"]
+"""Half of a block."""
 
 
 class Prefix(Protocol):
@@ -59,8 +60,10 @@ class Prefix(Protocol):
         layer: int,
         change: Float[Tensor, "variant row pos d_model"],
         at: Bool[Tensor, "..."] | None = None,
+        *,
+        part: Part = "attn",
     ) -> Float[Tensor, "... d_model"]:
-        """``final`` of each variant, where ``change`` is added to what the attention of a layer writes.
+        """``final`` of each variant, where ``change`` is added to what the attention, or the MLP, of a layer writes.
 
         ``at``: positions whose result is wanted. None: all, [variant row pos d_model]. [row pos], the same for every
         variant: [variant position d_model]. [variant row pos], its own for each: [position d_model]. Positions are in
@@ -69,7 +72,7 @@ class Prefix(Protocol):
 
 
 class TinyPrefix:
-    """A run of a :class:`TinyTransformer`. Satisfies ``Prefix``; five tensors of [row pos d_model] a layer are kept.
+    """A run of a :class:`TinyTransformer`. Satisfies ``Prefix``; six tensors of [row pos d_model] a layer are kept.
 
     Patterns are made when they are asked for, and the last one is kept. The model may not change in between.
     Raises ModelError if the model has hooks, which are not run here.
@@ -83,6 +86,7 @@ class TinyPrefix:
         self._projected: list[list[Tensor]] = []  # queries, keys, values of each layer
         self._z: list[Tensor] = []
         self._mid: list[Tensor] = []  # residual stream after the attention of each layer
+        self._post: list[Tensor] = []  # and after its MLP
         self._pattern: tuple[int, Tensor] | None = None
         resid = model.embed_tokens(tokens)
         for block in model.blocks:
@@ -92,6 +96,7 @@ class TinyPrefix:
             self._z.append(z)
             self._mid.append(resid + block.attn.write(z))
             resid = _after_mlp(block, self._mid[-1])
+            self._post.append(resid)
         self.final = model.ln_final(resid)
 
     @torch.no_grad()
@@ -122,26 +127,30 @@ class TinyPrefix:
         layer: int,
         change: Float[Tensor, "variant row pos d_model"],
         at: Bool[Tensor, "..."] | None = None,
+        *,
+        part: Part = "attn",
     ) -> Float[Tensor, "... d_model"]:
-        """``final`` of each variant, where ``change`` is added to what the attention of a layer writes."""
+        """``final`` of each variant, where ``change`` is added to what the attention, or the MLP, of a layer writes."""
         refuse_hooks(self._model)
         n_variants, n_rows = change.shape[:2]
         chosen = None if at is None else at.expand(change.shape[:3])
-        clean, last = self._mid[layer].expand(change.shape), self.n_layers - 1
-        if layer == last and chosen is not None:
-            mid = (clean[chosen] + change[chosen])[None]
+        place = None if chosen is None else rearrange(chosen, "v r p -> (v r) p")
+        blocks, last = self._model.blocks, self._model.blocks[-1]
+        clean = (self._mid if part == "attn" else self._post)[layer].expand(change.shape)
+        if blocks[layer] is last and chosen is not None:
+            resid = (clean[chosen] + change[chosen])[None]
         else:
-            mid = rearrange(clean + change, "v r p d -> (v r) p d")
-        for before, block in pairwise(self._model.blocks[layer:]):
-            resid = _after_mlp(before, mid)
+            resid = rearrange(clean + change, "v r p d -> (v r) p d")
+        if part == "attn":
+            resid = _after_mlp(blocks[layer], resid)
+        for block in blocks[layer + 1 :]:
             x = block.ln1(resid)
-            if block is self._model.blocks[last] and chosen is not None:
-                place = rearrange(chosen, "v r p -> (v r) p")
+            if block is last and place is not None:
                 resid, z = resid[place][None], _mixed_at(block.attn, x, place)[None]
             else:
                 z = block.attn.fused(*block.attn.project(x), None)
-            mid = resid + block.attn.write(z)
-        final: Tensor = self._model.ln_final(_after_mlp(self._model.blocks[last], mid))
+            resid = _after_mlp(block, resid + block.attn.write(z))
+        final: Tensor = self._model.ln_final(resid)
         if at is None:
             return rearrange(final, "(v r) p d -> v r p d", r=n_rows)
         return final[0] if at.ndim == 3 else rearrange(final[0], "(v n) d -> v n d", v=n_variants)

@@ -62,6 +62,12 @@ class StoryModel(Protocol):
     ) -> Iterator[Float[Tensor, "story pos d_mlp"]]:
         """What the MLP neurons of each layer in turn give (hook_post)."""
 
+    def mlp_output(self, layer: int) -> Float[Tensor, "neuron d_model"]:
+        """W_out: what each neuron of a layer writes to the residual stream per unit of its activation."""
+
+    def final_norm(self, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
+        """The last normalisation."""
+
     def decoder(self) -> Decoder:
         """What writes text with this model, one token a step."""
 

@@ -219,6 +219,17 @@ class TinyTransformer(HookedModel):
             resid = block(resid, past[layer] if past else None)
         return self.ln_final(resid)
 
+    def mlp_output(self, layer: int) -> Float[Tensor, "neuron d_model"]:
+        """W_out: what each neuron of a layer writes to the residual stream per unit of its activation."""
+        written: Tensor = self.blocks[layer].mlp.W_out.detach()
+        return written
+
+    @torch.no_grad()
+    def final_norm(self, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
+        """The last normalisation."""
+        normalised: Tensor = self.ln_final(x)
+        return normalised
+
     def decoder(self) -> CachedDecoder:
         """What writes text with this model, one token a step, a cache behind it."""
         return CachedDecoder(self)
