@@ -11,6 +11,7 @@ from typing import Any, Literal
 Position = Literal["word", "before"]
 Status = Literal["role", "candidate", "unclear", "no"]
 Basis = Literal["positional", "lexical", "contextual"]
+NeuronKind = Literal["dead", "positional", "token", "n-gram", "suppressing", "mixed"]
 
 
 @dataclass(frozen=True)
@@ -92,16 +93,7 @@ class HeadId:
     @classmethod
     def parse(cls, text: str) -> HeadId:
         """Read ``L0H3``. Raises UsageError on anything else."""
-        import re
-
-        from tslens.errors import UsageError
-
-        found = re.fullmatch(r"[Ll](\d+)[Hh](\d+)", text.strip())
-        if not found:
-            raise UsageError(
-                f'"{text}" is no attention head.', "Write layer and head as in L0H3 (layer 0, head 3)."
-            )
-        return cls(int(found[1]), int(found[2]))
+        return cls(*_layer_and_index(text, "H", "attention head", "L0H3 (layer 0, head 3)"))
 
 
 @dataclass(frozen=True, order=True)
@@ -113,6 +105,22 @@ class NeuronId:
 
     def __str__(self) -> str:
         return f"L{self.layer}N{self.index}"
+
+    @classmethod
+    def parse(cls, text: str) -> NeuronId:
+        """Read ``L0N117``. Raises UsageError on anything else."""
+        return cls(*_layer_and_index(text, "N", "neuron", "L0N117 (layer 0, neuron 117)"))
+
+
+def _layer_and_index(text: str, letter: str, what: str, example: str) -> tuple[int, int]:
+    import re
+
+    from tslens.errors import UsageError
+
+    found = re.fullmatch(rf"[Ll](\d+)[{letter}{letter.lower()}](\d+)", text.strip())
+    if not found:
+        raise UsageError(f'"{text}" is no {what}.', f"Write it as in {example}.")
+    return int(found[1]), int(found[2])
 
 
 @dataclass(frozen=True)
@@ -180,6 +188,10 @@ class NeuronRole:
     ``excess``: area minus the larger of "shifted" and "twins". ``p``: of no excess, corrected over neurons (false
     discovery rate). ``within_word``: area among tokens of the same word, where the word does not decide the label
     (``n_ambiguous`` tokens); None where there are no such pairs.
+    ``kind``: what sort of neuron it is, whatever its role (``probes.neurons.kinds``). ``explained``: shares of the
+    variance of its activation that its means for each word ("token"), pair of words ("bigram"), position explain.
+    ``writes``: what it raises and lowers (``probes.neurons.writes``). ``cause``: effects of its ablation
+    (``probes.neurons.cause``), None where not asked: of candidates only.
     """
 
     neuron: NeuronId
@@ -198,6 +210,10 @@ class NeuronRole:
     basis: Basis | None
     within_word: float | None = None
     n_ambiguous: int = 0
+    kind: NeuronKind = "mixed"
+    explained: Mapping[str, float] | None = None
+    writes: Mapping[str, Any] | None = None
+    cause: Mapping[str, float] | None = None
 
     @classmethod
     def none(cls, neuron: NeuronId) -> NeuronRole:
@@ -207,6 +223,11 @@ class NeuronRole:
     def to_json(self) -> dict[str, Any]:
         """The row as plain JSON types."""
         return {**asdict(self), "neuron": str(self.neuron), "nulls": dict(self.nulls)}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> NeuronRole:
+        """Inverse of :meth:`to_json`."""
+        return cls(**{**row, "neuron": NeuronId.parse(row["neuron"])})
 
 
 @dataclass(frozen=True)

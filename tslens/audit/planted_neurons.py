@@ -157,7 +157,7 @@ def read_sample(
     halves = Halves.of(sample)
     eligible = halves.eligible()
     reader = Reader(halves, twins(eligible), seed=seed)
-    found = reader.read(choose(halves.first, eligible))
+    found = [reading.found for reading in reader.read(choose(halves.first, eligible))]
     neurons = [NeuronId(0, index) for index in range(sample.codes.shape[1])]
     return judge_neurons(neurons, names_with(()), found)
 

@@ -56,6 +56,24 @@ class Found:
         return self.area - max(self.nulls["shifted"], self.nulls["twins"])
 
 
+@dataclass(frozen=True)
+class Explained:
+    """Share of the variance of one neuron's activation on the second half that its means on the first half explain: of
+    each word, of each pair of words, at each position (squared correlation)."""
+
+    token: float
+    bigram: float
+    position: float
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read of one neuron; ``found`` is None where it chose no label."""
+
+    explained: Explained
+    found: Found | None
+
+
 class Reader:
     """Reads the neurons of a sample on its second half."""
 
@@ -83,17 +101,20 @@ class Reader:
 
     def read(
         self, chosen: Int[np.ndarray, " neuron"], progress: Callable[[int], None] = lambda n: None
-    ) -> list[Found | None]:
-        """Each neuron at the label that it chose; None where it chose none."""
-        found: list[Found | None] = []
+    ) -> list[Reading]:
+        """Each neuron, at the label that it chose."""
+        readings: list[Reading] = []
         for start in range(0, len(chosen), BLOCK):
             block = slice(start, start + BLOCK)
             predicted = self.predictor.predict(decode(self.halves.first.codes[:, block]))
             values = decode(self.halves.second.codes[:, block])
             for i, label in enumerate(chosen[block].tolist()):
-                found.append(None if label < 0 else self._read(start + i, i, label, values[:, i], predicted))
-            progress(len(found))
-        return found
+                means = (predicted.token, predicted.bigram, predicted.position)
+                explained = Explained(*(_correlation(values[:, i], one[:, i]) ** 2 for one in means))
+                found = None if label < 0 else self._read(start + i, i, label, values[:, i], predicted)
+                readings.append(Reading(explained, found))
+            progress(len(readings))
+        return readings
 
     def _read(
         self, neuron: int, i: int, label: int, value: Float[np.ndarray, " token"], predicted: Predicted

@@ -40,8 +40,9 @@ class NeuronsReport:
     """Roles of all neurons of a model; shows as a table in a notebook.
 
     ``n_excluded``: training stories that were left out. ``n_tokens``: that were read; ``n_sampled``: on which roles are
-    decided. ``counts_at_floors``: neurons that would be candidates at ``half`` the excess of the floor over chance
-    (0.575), the ``floor`` (0.65), and ``double`` (0.80). ``read``: sums, examples and the sample itself.
+    decided; ``n_explained``: stories on which candidates were ablated. ``counts_at_floors``: neurons that would be
+    candidates at ``half`` the excess of the floor over chance (0.575), the ``floor`` (0.65), and ``double`` (0.80).
+    ``read``: sums, examples and the sample itself.
     """
 
     roles: tuple[NeuronRole, ...]
@@ -50,6 +51,7 @@ class NeuronsReport:
     n_excluded: int
     n_tokens: int
     n_sampled: int
+    n_explained: int
     seed: int
     floor: float
     counts_at_floors: Mapping[str, int]
@@ -66,6 +68,6 @@ class NeuronsReport:
         return pd.DataFrame([role.to_json() for role in self.roles])
 
     def _repr_html_(self) -> str:
-        columns = ["neuron", "role", "auroc", "low", "high", "excess", "p", "status", "basis", "within_word"]
+        columns = ["neuron", "role", "auroc", "low", "high", "excess", "p", "status", "basis", "kind"]
         html: str = self.to_pandas()[columns].to_html(index=False, float_format="{:.3f}".format, escape=True)
         return html
