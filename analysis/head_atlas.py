@@ -23,7 +23,8 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
-from tslens.cli.heads_scan import HeadsScan, open_for_scan, scan_heads, write_page
+from tslens.cli.heads_scan import HeadsScan, scan_heads, write_page
+from tslens.cli.opening import open_for_scan
 from tslens.files import atomic_write
 from tslens.model.load import find_model
 from tslens.probes.base import choose_probes

@@ -30,4 +30,5 @@ for story in tslens.write_stories(60, seed=0):
     stories.append(replace(story, extra={**story.extra, "colour": is_colour}))
 report = tslens.score_heads(model, stories, probes=[LastColour()], n_explain=20, seed=0)
 tslens.write_atlas("colours.html", report, model, stories, name="the model")
-print(report.to_pandas())
+print(report.to_pandas()[["head", "value", "excess_low", "basis", "status"]])
+print("wrote colours.html: open it in a browser")

@@ -34,6 +34,9 @@ _HOME = {
     "load_model": "tslens.model.load",
     "NgramModel": "tslens.model.ngram",
     "score_heads": "tslens.probes.scan",
+    "classify_neurons": "tslens.probes.neurons.classify",
+    "NeuronId": "tslens.types",
+    "NeuronRole": "tslens.types",
     "write_atlas": "tslens.viz.atlas",
     "train_model": "tslens.train.loop",
 }
@@ -59,11 +62,14 @@ if TYPE_CHECKING:
     from tslens.model.ngram import NgramModel as NgramModel
     from tslens.model.spec import ModelSpec as ModelSpec
     from tslens.model.transformer import TinyTransformer as TinyTransformer
+    from tslens.probes.neurons.classify import classify_neurons as classify_neurons
     from tslens.probes.scan import score_heads as score_heads
     from tslens.train.loop import train_model as train_model
     from tslens.types import HeadId as HeadId
     from tslens.types import HeadScore as HeadScore
     from tslens.types import Labels as Labels
+    from tslens.types import NeuronId as NeuronId
+    from tslens.types import NeuronRole as NeuronRole
     from tslens.types import Provenance as Provenance
     from tslens.types import Story as Story
     from tslens.viz.atlas import write_atlas as write_atlas

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
-from tslens.errors import DataError, RunError
+from tslens.errors import DataError, RunError, UsageError
 
 UNFINISHED = ".unfinished"  # ending of temporary files
 
@@ -66,7 +66,7 @@ def _umask() -> int:
 def _cannot_write(path: Path, error: OSError) -> RunError:
     return RunError(
         f"Cannot write {path}: {error.strerror or error}.",
-        "Choose a folder that you may write to and that has space, with --out.",
+        "Choose a place that you may write to and that has space.",
     )
 
 
@@ -150,9 +150,32 @@ def _remove_if_unused(folder: Path) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise RunError now if no file can be written to a folder later."""
-    with suppress(_UnwantedError), atomic_write(folder / "probe"):
-        raise _UnwantedError
+    """Raise RunError now if no file can be written to a folder later. Folders that are made for the trial go again."""
+    made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    try:
+        with suppress(_UnwantedError), atomic_write(folder / "probe"):
+            raise _UnwantedError
+    finally:
+        for parent in made:
+            with suppress(OSError):
+                parent.rmdir()
+
+
+def refuse_replacing(target: Path, source: str | None) -> None:
+    """Raise UsageError if what is to be written is the very file that is read."""
+    if source is not None and Path(source).exists() and target.exists() and target.samefile(source):
+        raise UsageError(f"{target} would replace the stories that are read.", "Choose another name.")
+
+
+def check_page(page: Path | None, source: str | None = None) -> None:
+    """Raise now if a page cannot be written later: UsageError for a name that is no page's, or the stories' own,
+    RunError for a folder that may not be written."""
+    if page is None:
+        return
+    refuse_replacing(page, source)
+    if page.suffix.lower() not in {".html", ".htm"} or page.is_dir():
+        raise UsageError(f"{page} is no name of a page.", "Give --html a file that ends in .html.")
+    check_writable(page.parent)
 
 
 class _UnwantedError(Exception):
@@ -163,7 +186,7 @@ METRICS_SCHEMA = "tslens.metrics/1"
 
 
 class RunFolder:
-    """The layout of one training run, ``runs/l1_h256/seed0`` (DESIGN section 4)."""
+    """The layout of one training run, ``runs/l1_h256/seed0`` (``docs/formats.md``)."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)

@@ -125,7 +125,7 @@ def _layer_and_index(text: str, letter: str, what: str, example: str) -> tuple[i
 
 @dataclass(frozen=True)
 class HeadScore:
-    """What one probe says of one head at one position (DESIGN sections 5 and 7; ``docs/methods.md``).
+    """What one probe says of one head at one position (``docs/methods.md``).
 
     ``value``, ``low``, ``high``: mean attention and its 95% interval, probabilities from 0 to 1.
     ``mul``: TransformerLens' score on the same tokens, None where the probe has no such pattern.
@@ -175,7 +175,7 @@ class HeadScore:
 
 @dataclass(frozen=True)
 class NeuronRole:
-    """What makes one neuron fire (DESIGN sections 5 and 7; ``docs/methods.md``).
+    """What makes one neuron fire (``docs/methods.md``).
 
     ``role``: the label (``probes.neurons.token_labels``) that it chose on one half of the stories, None where it is
     higher at none; all else is read on the other half. ``auroc``, ``low``, ``high``: area under the curve of the label

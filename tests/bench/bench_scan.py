@@ -8,7 +8,7 @@ batch, the same for all; the line "best" gives each side its own best size.
 Then what a probe costs: the time of the whole pass (plans, model, twins, sums) with all probes, and how much less it
 takes without each one.
 
-    python tests/bench/bench_scan.py [--models l1_h256 l4_h128 l8_h64] [--stories 100] [--rounds 5]
+    python tests/bench/bench_scan.py [--models l1_h256 l4_h128 l8_h64] [--stories 200] [--rounds 5]
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main() -> None:
     """Print a table of tokens per second and ratios."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--models", nargs="+", default=["l1_h256", "l4_h128", "l8_h64"])
-    parser.add_argument("--stories", type=int, default=100)
+    parser.add_argument("--stories", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     stories = list(read_stories("author:2000"))  # with the labels that probes read
@@ -61,7 +61,7 @@ def main() -> None:
     for name in options.models:
         bench_model(name, tokenizer, stories[: options.stories], options.rounds)
     for name in options.models:
-        bench_probes(name, tokenizer, stories[: options.stories])
+        bench_probes(name, tokenizer, stories[: options.stories // 2])
 
 
 def bench_model(name: str, tokenizer: StoryTokenizer, stories: list, rounds: int) -> None:

@@ -256,3 +256,44 @@ def test_an_interrupt_says_so_and_ends_with_one(tslens, tmp_path, monkeypatch):
 def test_control_characters_of_a_message_never_reach_the_terminal(tslens, tmp_path):
     done = tslens("data", "import", f"{tmp_path}/\x1b]0;title\x07.jsonl", "--out", tmp_path / "corpus")
     assert done.code == 1 and "\x1b" not in done.err and "\x07" not in done.err
+
+
+def test_a_page_never_replaces_what_is_read(tslens, project, tmp_path, story_file):
+    stories = write(tmp_path / "mine.html", b'{"text": "Tom had a cat. He was glad."}\n' * 3)
+    before = stories.read_bytes()
+    check(
+        tslens("heads", "--model", "l2_h32", "--stories", stories, "--html", stories), "would replace", code=2
+    )
+    check(tslens("look", "--labels", "--stories", stories, "--html", stories), "would replace", code=2)
+    for page in ("rows.jsonl", ".", "heads"):
+        check(tslens("heads", "--model", "l2_h32", "--html", page), ".html", code=2)
+    assert stories.read_bytes() == before
+
+
+def test_a_scan_that_fails_leaves_no_folder(tslens, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    empty = write(tmp_path / "empty.jsonl", b"")
+    for command in ("heads", "neurons"):
+        check(tslens(command, "--model", "shipped:l1_h64", "--stories", empty), "no stor")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*below 30 intervals:UserWarning")
+def test_two_models_in_one_folder_leave_two_files(tslens, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scan = ("--n-stories", 4, "--probe", "first_token", "--n-explain", 0, "--out", "found")
+    for model in ("shipped:l1_h64", "shipped:l1_h128"):
+        assert tslens("heads", "--model", model, *scan).code == 0
+    names = sorted(path.name for path in (tmp_path / "found").glob("*.jsonl"))
+    assert [name.split("_author")[0] for name in names] == ["shipped-l1_h128@seed0", "shipped-l1_h64@seed0"]
+
+
+def test_a_label_of_a_user_that_is_asked_for_as_a_probe(tslens, project):
+    check(tslens("heads", "--model", "l2_h32", "--probe", "label_mood"), "--label mood", code=2)
+
+
+def test_layers_that_no_model_has(tslens, project):
+    check(tslens("neurons", "--model", "l2_h32", "--layer", 5), "no layer 5")
+    check(tslens("neurons", "--model", "l2_h32", "--n-stories", 0), code=2)
+    check(tslens("neurons", "--model", "l2_h32", "--n-explain", -1), code=2)
+    check(tslens("neurons", "--model", "l2_h32", "--label", "mood"), "--stories", code=2)

@@ -44,9 +44,7 @@ def test_an_imported_folder_is_a_source(tslens, story_file, tmp_path):
     assert done.code == 0, done.err
 
 
-@pytest.mark.filterwarnings(
-    "ignore:.*has queries in only:UserWarning"
-)  # few of 40 stories have direct speech
+@pytest.mark.filterwarnings("ignore:.*below 30 intervals:UserWarning")  # few of 40 stories have direct speech
 def test_heads_json_keeps_the_contract(tslens, project, story_file):
     arguments = ("--stories", "author:1200:7", "--n-stories", 40, "--n-explain", 10, "--json")
     done = tslens("heads", "--model", "l2_h32", *arguments)
@@ -69,7 +67,7 @@ def test_heads_json_keeps_the_contract(tslens, project, story_file):
         assert "twins" in row["nulls"]
 
 
-@pytest.mark.filterwarnings("ignore:.*has queries in only:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*below 30 intervals:UserWarning")
 def test_heads_leaves_rows_and_page_and_repeats_them_byte_for_byte(tslens, project, tmp_path):
     arguments = (
         "heads",
@@ -95,7 +93,7 @@ def test_heads_leaves_rows_and_page_and_repeats_them_byte_for_byte(tslens, proje
     assert (tmp_path / "one.html").stat().st_size < 5_000_000
 
 
-@pytest.mark.filterwarnings("ignore:.*has queries in only:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*below 30 intervals:UserWarning")
 def test_without_a_parser_probes_that_need_one_are_left_out_and_it_says_so(
     tslens, project, tmp_path, monkeypatch
 ):

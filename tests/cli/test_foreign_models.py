@@ -40,7 +40,7 @@ def test_heads(tslens, folder, story_file, tmp_path, monkeypatch):
     found = json.loads(done.out)
     assert found["model"] == "their-llama"
     assert {row["head"] for row in found["heads"]} == {f"L0H{i}" for i in range(4)}
-    assert list((tmp_path / "runs" / "their-llama" / "results" / "heads").glob("*.jsonl"))
+    assert list((tmp_path / "runs" / "their-llama-transformers" / "results" / "heads").glob("*.jsonl"))
     assert page.stat().st_size > 10_000
 
 

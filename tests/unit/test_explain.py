@@ -176,7 +176,7 @@ def test_a_probe_that_reads_no_stories_is_explained_alone(tokenizer, alternating
     assert of_head(report, HeadId(1, 0)).cause is not None
 
 
-@pytest.mark.filterwarnings("ignore:.*has queries in only:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*below 30 intervals:UserWarning")
 def test_few_stories_explain_nothing_and_break_nothing(tokenizer):
     model = tslens.load_model("shipped:l2_h64")
     report = score_heads(model, list(tslens.write_stories(3, seed=77)), seed=0, n_explain=3)

@@ -262,9 +262,7 @@ def maker(package, told, tmp_path, monkeypatch):
         sys.modules.pop(name, None)
 
 
-@pytest.mark.filterwarnings(
-    "ignore:.*has queries in only:UserWarning"
-)  # few of 40 stories have direct speech
+@pytest.mark.filterwarnings("ignore:.*below 30 intervals:UserWarning")  # few of 40 stories have direct speech
 def test_making_the_cells_once_and_the_table(maker, package, tmp_path, capsys):
     assert maker.main([]) == 0
     story, instruct = shipped_models()
@@ -320,7 +318,7 @@ def test_losses_are_of_the_rounded_weights_on_all_held_out_stories(maker, tmp_pa
     assert not model.train_digests & {story.digest for story in real}
 
 
-@pytest.mark.filterwarnings("ignore:.*has queries in only:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*below 30 intervals:UserWarning")
 def test_stories_inside_instruction_texts_count_as_read(maker, told):
     """Probes leave out training stories by the hash of the story, which is not that of the text after its prompt."""
     from tslens.corpus.stories import is_validation

@@ -143,7 +143,7 @@ def test_no_twin_is_the_initialisation_of_the_model(hand_set):
     assert not torch.equal(twin.blocks[0].attn.W_Q, begun.blocks[0].attn.W_Q)
 
 
-@pytest.mark.filterwarnings("ignore:.*has queries in only:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*below 30 intervals:UserWarning")
 def test_of_too_few_stories_nothing_is_told(hand_set, stories):
     found = score_heads(hand_set, stories[:1], probes=["previous_token"], seed=0, n_explain=0)
     assert {(score.status, score.p, score.excess_low) for score in found.scores} == {("no", 1.0, -1.0)}
@@ -171,7 +171,7 @@ def test_the_null_of_the_twins_picks_a_head_and_not_its_noise():
     assert null(0) == 1.0
 
 
-@pytest.mark.filterwarnings("ignore:.*has queries in only:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*below 30 intervals:UserWarning")
 def test_twins_read_on_until_a_rare_probe_has_been_asked(hand_set, stories):
     """A label of every eleventh word that only six of fifty stories have."""
     labelled = [

@@ -59,6 +59,7 @@ def annotate(
     from tslens.corpus.stories import read_stories
     from tslens.corpus.tokenizer import read_splitter
     from tslens.errors import UsageError
+    from tslens.files import refuse_replacing
     from tslens.labels import LABELS
 
     check_name(out)
@@ -67,8 +68,7 @@ def annotate(
     for name in label or ():
         if name in {"labels", "tokenized", *(known.name for known in LABELS)}:
             raise UsageError(f'"{name}" is a name that tslens gives.', "Give your column another name.")
-    if Path(source).exists() and out.exists() and out.samefile(source):
-        raise UsageError(f"{out} would replace the stories that are read.", "Choose another --out.")
+    refuse_replacing(out, source)
     splitters = {str(path): read_splitter(path) for path in tokenizer or ()}
     fault = None if corrupt is None else read_fault(corrupt)
     found = _checked(read_stories(source, limit=stories), source, label or [])

@@ -48,7 +48,7 @@ def diversity(
     say(f"tslens data diversity: reading {source} (seed {seed})")
     from tslens.cli.diversity_results import N_STORIES, compare, complete, profile
     from tslens.errors import UsageError
-    from tslens.files import check_writable
+    from tslens.files import check_page
     from tslens.provenance import provenance, utc_now
 
     if model is not None and completions is not None:
@@ -57,8 +57,7 @@ def diversity(
         raise UsageError("Two corpora and completions were given.", "Compare two corpora without a model.")
     if stories is not None and stories < 1:
         raise UsageError(f"{stories} stories are none.", "Ask for one or more.")
-    if html is not None:
-        check_writable(html.parent)
+    check_page(html, source)
     started, clock = utc_now(), time.monotonic()
     if other is not None:
         facts = compare(source, other, stories or N_STORIES, seed)

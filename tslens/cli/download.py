@@ -36,6 +36,7 @@ def download(
     check_writable(out)
     total = sum(file.n_bytes or 0 for file in files)
     say(f"tslens data download: {total / 1e6:,.0f} MB into {out} ({RELEASES[release].about})")
+    out.mkdir(parents=True, exist_ok=True)
     paths = [fetch(file, out) for file in files]
     facts = [
         {

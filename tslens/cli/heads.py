@@ -12,11 +12,9 @@ import typer
 
 from tslens.cli import options
 from tslens.cli.console import progress_bar, say, show, show_json, show_table
-from tslens.files import check_writable
+from tslens.files import check_page, check_writable
 
 if TYPE_CHECKING:
-    from tslens.model.load import ModelSource
-    from tslens.model.loss import LossReport
     from tslens.probes.verdict import HeadsReport
     from tslens.types import HeadScore
 
@@ -24,7 +22,6 @@ HEADS_SCHEMA = "tslens.heads/1"
 N_STORIES = 500
 N_EXPLAIN = 200
 FIRST_ROWS = 24  # of the table on a terminal
-MUCH_WORSE = 1.5  # times the validation bits per byte: the stories are not what the model learned
 
 
 def heads(
@@ -76,7 +73,8 @@ def scan_model(
     n_explain: int = N_EXPLAIN,
 ) -> None:
     """The command, for ``tslens demo`` as well."""
-    from tslens.cli.heads_scan import open_for_scan, scan_heads, write_page
+    from tslens.cli.heads_scan import scan_heads, write_page
+    from tslens.cli.opening import file_name, open_for_scan, say_loss, say_stories
     from tslens.errors import UsageError
     from tslens.model.load import find_model
     from tslens.probes.base import choose_probes
@@ -93,10 +91,10 @@ def scan_model(
     source = find_model(model)
     say(source.note)
     folder = out or source.home.results("heads")
-    for target in (folder, *([html.parent] if html is not None else [])):
-        check_writable(target)
+    check_page(html, stories)
+    check_writable(folder)
     opened = open_for_scan(source, stories, n_stories, device=options.resolve_device(device))
-    say_loss(opened.loss, len(opened.held_out.first), source)
+    say_loss(opened)
     with progress_bar("scanning", n_stories) as (bar, task):
 
         def explaining(n: int) -> None:
@@ -113,21 +111,15 @@ def scan_model(
             explaining=explaining,
         )
     report = scan.report
-    n_excluded = opened.held_out.n_excluded
-    left_out = f", {n_excluded} training stories left out" if n_excluded else ""
-    if not opened.model.train_digests:
-        left_out = "; what it was trained on is not known, so nothing was left out"
-    cut = f", {report.n_cut} cut at {opened.model.cfg.n_ctx} tokens" if report.n_cut else ""
-    say(f"stories: {report.n_stories} of {scan.record.data}{cut}{left_out}")
+    say_stories(opened, report.n_stories, report.n_cut)
     if report.left_out:
         say(
             f"left out, as the stories have no labels and no parser is installed: {', '.join(report.left_out)}"
         )
     asked = "_" + "+".join(probe.name for probe in chosen) if probes or labels else ""
-    stem = scan.record.data.replace(":", "-").replace("/", "-")
-    for ending in (".gz", ".jsonl", ".txt", ".parquet"):
-        stem = stem.removesuffix(ending)
-    path = folder / f"{stem}_{source.path.stem}_n{report.n_stories}_seed{seed}{asked}.jsonl"
+    if n_explain != N_EXPLAIN:
+        asked += f"_explain{n_explain}"
+    path = folder / file_name(opened, report.n_stories, seed, asked, named=out is not None)
     scan.save(path)
     if html is not None:
         write_page(html, scan)
@@ -141,21 +133,6 @@ def scan_model(
         show(f"wrote {path}" + (f"\nwrote {html}" if html else ""))
     if report.left_out:
         raise typer.Exit(3)  # partly done: what is missing was said
-
-
-def say_loss(loss: LossReport, n_stories: int, source: ModelSource) -> None:
-    """Bits per byte on the stories; a warning where the model does much worse than on its own kind."""
-    from tslens.cli.heads_scan import validation_beside
-
-    beside = validation_beside(source)
-    beside = f" ({beside})" if beside else ""
-    say(f"bits per byte on the first {n_stories} stories: {loss.bits_per_byte:.3f}{beside}")
-    known = source.validation_bits()
-    if known is not None and loss.bits_per_byte > MUCH_WORSE * known:
-        say(
-            f"warning: that is over {MUCH_WORSE} times the validation figure. The model never learned such stories; "
-            "give the kind it was trained on with --stories."
-        )
 
 
 # Results -------------------------------------------------------------------------------------------------
@@ -176,9 +153,9 @@ def show_report(report: HeadsReport, *, probes_asked: bool) -> None:
     show(
         f"{len(found)} heads: {counts['role']} role, {counts['candidate']} candidate, {counts['unclear']} unclear, "
         f"{counts['no']} no{more}.\n"
-        f"null: the largest; low: lower end of value minus null, corrected for {len(rows)} rows. Candidate: low is\n"
-        f"{report.floor:g} or more, on both halves too. At half that floor {at['half']} heads reach it, at double "
-        f"{at['double']}.\n"
+        f"null: the largest; low: lower end of value minus null, corrected for {len(rows)} rows (few: under five\n"
+        f"stories of a half, so it is not told). Candidate: low is {report.floor:g} or more, on both halves too.\n"
+        f"At half that floor {at['half']} heads reach it, at double {at['double']}.\n"
         + (
             f"edge: loss in nats that it costs to take the role's attention away, beyond like attention, on "
             f"{report.n_explained} stories.\nRole: a candidate whose edge effect is above zero, corrected, on both "
@@ -192,5 +169,6 @@ def show_report(report: HeadsReport, *, probes_asked: bool) -> None:
 def _cells(score: HeadScore) -> list[str]:
     name, null = max(score.nulls.items(), key=lambda item: item[1])
     edge = "" if score.cause is None else f"{score.cause['edge']:+.3f}"
-    numbers = [f"{score.value:.3f}", f"{null:.3f}", name, f"{score.excess_low:+.3f}"]
+    low = f"{score.excess_low:+.3f}" if score.excess_low > -1 else "few"
+    numbers = [f"{score.value:.3f}", f"{null:.3f}", name, low]
     return [str(score.head), score.probe, score.position, *numbers, score.basis or "", edge, score.status]

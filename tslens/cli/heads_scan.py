@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tslens.model.load import ModelSource, open_model
-from tslens.model.loss import LossReport
+from tslens.cli.opening import Opened, record_of, validation_beside
+from tslens.model.load import ModelSource
 from tslens.model.story_model import StoryModel
 from tslens.probes.base import Probe
-from tslens.probes.held_out import HeldOut, loss_on
 from tslens.probes.results import save_head_scores
 from tslens.probes.scan import score_heads
 from tslens.probes.verdict import HeadsReport
-from tslens.provenance import provenance, utc_now
 from tslens.types import Provenance
 from tslens.viz.atlas import write_atlas
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A model and its stories, ready to be scanned.
-
-    ``loss``: of the model on the first stories, up to 200. ``started``, ``clock``: when it was opened, in UTC and on a
-    monotonic clock.
-    """
-
-    source: ModelSource
-    model: StoryModel
-    held_out: HeldOut
-    loss: LossReport
-    started: str
-    clock: float
 
 
 @dataclass(frozen=True)
@@ -60,17 +41,6 @@ class HeadsScan:
         save_head_scores(
             self.report, path, model=self.source.label, checkpoint=self.source.path.name, record=self.record
         )
-
-
-def open_for_scan(source: ModelSource, stories: str | None, n_stories: int, *, device: str) -> Opened:
-    """Open a model and its held-out stories, and read its loss on the first of them.
-
-    ``stories``: a source, None for the offline author's. Raises what loading and reading raise.
-    """
-    started, clock = utc_now(), time.monotonic()
-    model = open_model(source, device=device)
-    held_out = HeldOut(model, stories, n_stories)
-    return Opened(source, model, held_out, loss_on(model, held_out.first), started, clock)
 
 
 def scan_heads(
@@ -100,24 +70,7 @@ def scan_heads(
         progress=progress,
         explaining=explaining,
     )
-    record = provenance(
-        command=command,
-        seed=seed,
-        data=held_out.source,
-        data_sha256=held_out.sha256,
-        started=opened.started,
-        seconds=time.monotonic() - opened.clock,
-    )
-    return HeadsScan(opened, probes, report, record)
-
-
-def validation_beside(source: ModelSource) -> str:
-    """The validation figure of a model and its 4-gram's, as in ``validation 1.021, 4-gram 1.078``; or nothing."""
-    known = source.validation_bits()
-    if known is None:
-        return ""
-    ngram = source.ngram_bits()
-    return f"validation {known:.3f}" + (f", 4-gram {ngram:.3f}" if ngram is not None else "")
+    return HeadsScan(opened, probes, report, record_of(opened, command=command, seed=seed))
 
 
 def write_page(path: Path, scan: HeadsScan) -> None:

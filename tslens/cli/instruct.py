@@ -66,14 +66,15 @@ def instruct(
     from tslens.corpus.instructions.form import KINDS
     from tslens.corpus.instructions.variant import instruct_stories
     from tslens.errors import DataError, UsageError
+    from tslens.files import refuse_replacing
 
     check_name(out)
     check_name(prompts_out)
     if stories is not None and stories < 1:
         raise UsageError(f"{stories} stories are none.", "Ask for one or more.")
     for path in (out, prompts_out):
-        if path is not None and Path(source).exists() and path.exists() and path.samefile(source):
-            raise UsageError(f"{path} would replace the stories that are read.", "Choose another name.")
+        if path is not None:
+            refuse_replacing(path, source)
     if prompts is not None and prompts_out is None:
         raise UsageError("--prompts needs a file.", "Name it with --prompts-out, or leave --prompts out.")
     n_prompts = 0 if prompts_out is None else prompts or _PROMPTS

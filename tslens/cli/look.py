@@ -49,7 +49,9 @@ def look(
     Example: tslens look --labels --stories author:100 --number 7 --html labels.html
     """
     from tslens.errors import UsageError
+    from tslens.files import check_page
 
+    check_page(html, stories)
     if labels:
         from tslens.cli.look_labels import look_labels
 

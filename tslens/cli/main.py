@@ -8,7 +8,7 @@ import warnings
 
 import typer
 
-from tslens.cli import audit, data, demo, export, generate, heads, look, models, train
+from tslens.cli import audit, data, demo, export, generate, heads, look, models, neurons, train
 from tslens.cli.console import printable
 from tslens.errors import TslensError
 
@@ -31,6 +31,7 @@ for command in (
     train.train,
     generate.generate,
     heads.heads,
+    neurons.neurons,
     export.export,
 ):
     app.command()(command)

@@ -179,10 +179,10 @@ def _request_summaries(
 ) -> None:
     from tslens.corpus.requests.asking import needs_summary, read_summary_replies, summary_call
     from tslens.corpus.stories import read_stories
-    from tslens.errors import DataError, UsageError
+    from tslens.errors import DataError
+    from tslens.files import refuse_replacing
 
-    if Path(source).exists() and out.exists() and out.samefile(source):
-        raise UsageError(f"{out} would replace the stories that are read.", "Choose another --out.")
+    refuse_replacing(out, source)
 
     def calls() -> Iterator[Any]:
         return (

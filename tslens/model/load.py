@@ -125,13 +125,13 @@ def _from_file(path: Path, runs: Path, *, also: list[str]) -> ModelSource:
             "Where it was made, write its state dict with safetensors.torch.save_file, config.json beside it.",
         )
     if path.suffix == ".bin":
-        home, note = RunFolder(runs / path.stem), _note(f"model: llama2.c file {path}", also)
+        home, note = _home(runs, path.stem, "llama2c"), _note(f"model: llama2.c file {path}", also)
         return ModelSource(path, "llama2c", path.stem, note, home)
     parent, note = path.parent.parent, _note(f"model: checkpoint {path}", also)
     if (parent / "config.json").exists() and path.parent.name == "checkpoints":
         run = RunFolder(parent)
         return ModelSource(path, "checkpoint", run.label(), note, run, run)
-    return ModelSource(path, "checkpoint", path.stem, note, RunFolder(runs / path.stem))
+    return ModelSource(path, "checkpoint", path.stem, note, _home(runs, path.stem, "checkpoint"))
 
 
 def _llama2c_inside(folder: Path) -> Path | None:
@@ -154,8 +154,14 @@ def _from_folder(path: Path, runs: Path, *, label: str, note: str, also: list[st
     from tslens.model.foreign_hooked import is_hooked
 
     kind: Kind = "hooked-transformer" if is_hooked(read_json(path / "config.json")) else "transformers"
-    home = RunFolder(runs / re.sub(r"[^\w.-]", "--", label))
+    home = _home(runs, label, kind)
     return ModelSource(path, kind, label, _note(f"{note}, {kind}", also), home)
+
+
+def _home(runs: Path, label: str, kind: Kind) -> RunFolder:
+    """Where results of another model stand: no trained run has such a name."""
+    name = re.sub(r"[^\w.-]", "--", label)
+    return RunFolder(runs / f"{name}-{kind}")
 
 
 def _from_runs(folder: Path, seed: str, *, also: list[str]) -> ModelSource:

@@ -27,7 +27,7 @@ from tslens.probes.units import NO_LABELS, LabelNeeds
 from tslens.types import Basis, Position
 
 Family = Literal["positional", "identity", "relational"]
-ATTENTION_FLOOR = 0.05  # least excess of a role, written down before any model was scanned (DESIGN 7.5)
+ATTENTION_FLOOR = 0.05  # least excess of a role, written down before any model was scanned
 
 
 @dataclass(frozen=True)
@@ -162,18 +162,22 @@ def choose_probes(names: Sequence[str | Probe] | None, labels: Sequence[str] = (
 
     With labels and no names, the labels alone. Raises UsageError for a name that no probe has.
     """
-    from tslens.probes.user_label import UserLabel
+    from tslens.probes.user_label import LABEL_PREFIX, UserLabel
 
-    known = find_probes()
+    own = {probe.name: probe for probe in map(UserLabel, labels)}
+    known = {**find_probes(), **own}
     chosen: list[Probe] = []
     wanted = list(known.values()) if names is None and not labels else list(names or ())
-    for name in (*wanted, *map(UserLabel, labels)):
+    for name in (*wanted, *own.values()):
         if isinstance(name, Probe):
             probe = name
         elif name in known:
             probe = known[name]
         else:
-            raise UsageError(f'There is no probe "{name}".', f"The probes are: {', '.join(known)}.")
+            hint = f"The probes are: {', '.join(known)}."
+            if name.startswith(LABEL_PREFIX):
+                hint = f"A list of yours is probed with --label {name.removeprefix(LABEL_PREFIX)}."
+            raise UsageError(f'There is no probe "{name}".', hint)
         if probe.name not in {other.name for other in chosen}:
             chosen.append(probe)
     return chosen

@@ -1,4 +1,4 @@
-"""The basis of a candidate: distance, token identities, or what is beyond both (DESIGN 7.6).
+"""The basis of a candidate: distance, token identities, or what is beyond both.
 
 ``positional`` by construction of the probe. In layer 0 the scores before the softmax are an exact function of both
 tokens and both positions, so that what distance does not explain is ``lexical``. Above it, the best predictor from

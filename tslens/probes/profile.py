@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -64,28 +64,54 @@ def read_profile(
     ``pattern`` is causal (zero ahead of the query) and is not modified; with heads last in memory it is not copied.
     """
     n_rows, n_heads, n_pos, _ = pattern.shape
+    layout = _Layout.of(n_pos)
+    if not layout.bands:
+        return pattern.new_zeros(n_rows, n_heads, 0)
     by_place = pattern.permute(0, 2, 3, 1).contiguous()
     flat = by_place.view(n_rows, n_pos * n_pos * n_heads)
     is_real = (torch.arange(n_pos, device=pattern.device) < length[:, None]).to(pattern)
-    parts = []
-    for first, last in bands(n_pos):
-        n_queries, n_there = last - first + 1, min(2 * first, last + 1)
+    totals = []
+    for first, last in layout.bands:
+        n_there = min(2 * first, last + 1)
         # Row q, column j is pattern[q, q + 1 - n_there + j]: a shift of the memory. Columns before key 0 meet the end
         # of the row above, which lies ahead of that query and is zero.
         diagonals = flat.as_strided(
-            (n_rows, n_queries, n_there * n_heads),
+            (n_rows, last - first + 1, n_there * n_heads),
             (n_pos * n_pos * n_heads, (n_pos + 1) * n_heads, 1),
             flat.storage_offset() + (first * (n_pos + 1) + 1 - n_there) * n_heads,
         )
-        asked = is_real[:, first : last + 1]
-        total = torch.bmm(asked[:, None], diagonals).view(n_rows, n_there, n_heads).flip(1)
-        at_first_key = by_place[:, first : last + 1, 0] * asked[:, :, None]  # distance = query
-        total[:, first : last + 1] -= at_first_key
-        parts.append(F.pad(total, (0, 0, 0, 2 * first - n_there)))
-    if not parts:
-        return pattern.new_zeros(n_rows, n_heads, 0)
+        totals.append(torch.bmm(is_real[:, None, first : last + 1], diagonals).view(n_rows, n_there, n_heads))
+    total = torch.cat(totals, 1).index_select(1, layout.column)
+    at_first_key = by_place[:, 1:, 0] * is_real[:, 1:, None]
+    total.index_add_(1, layout.first_key, at_first_key, alpha=-1)
     n_asking = torch.from_numpy(slot_queries(length.numpy(), n_pos)).to(pattern)
-    return (torch.cat(parts, 1) / n_asking.clamp(min=1)[:, :, None]).transpose(1, 2)
+    return (total * torch.where(n_asking > 0, 1 / n_asking, 0.0)[:, :, None]).transpose(1, 2)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where the sums over diagonals go, for rows of so many positions.
+
+    ``column``: of each slot, its place among the sums of all bands, which run from far to near; of a slot beyond the
+    row any. ``first_key``: slot in which each query but the first meets position 0.
+    """
+
+    bands: list[tuple[int, int]]
+    column: Int[Tensor, " slot"]
+    first_key: Int[Tensor, " query"]
+
+    @classmethod
+    @cache
+    def of(cls, n_pos: int) -> _Layout:
+        """Made once for each number of positions."""
+        columns, begin = [], 0
+        for first, last in bands(n_pos):
+            n_there = min(2 * first, last + 1)
+            columns.append(begin + np.maximum(n_there - 1 - np.arange(2 * first), 0))
+            begin += n_there
+        column = np.concatenate(columns) if columns else np.zeros(0, dtype=np.int64)
+        query = np.arange(1, n_pos)
+        return cls(bands(n_pos), torch.from_numpy(column), torch.from_numpy(slot_of(query, query)))
 
 
 def slot_queries(length: Int[np.ndarray, " row"], n_pos: int) -> Int[np.ndarray, "row slot"]:

@@ -1,8 +1,8 @@
 """Relational probes: attention from a word to the words that a relation names, against words that are like them.
 
 A relation (``tslens.labels.RELATIONS``) is a set of pairs of words, the key earlier. Value and nulls are read on the
-pairs that are not at the relation's most frequent distance: adjacency alone must not make a role (DESIGN section 6).
-Source: Clark et al. 2019, What Does BERT Look At?; the nulls are DESIGN 7.3's.
+pairs that are not at the relation's most frequent distance: adjacency alone must not make a role.
+Source: Clark et al. 2019, What Does BERT Look At?; the nulls are those of ``docs/methods.md``.
 """
 
 from __future__ import annotations

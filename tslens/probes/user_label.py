@@ -1,6 +1,6 @@
 """A user's own label: attention from any word to the words of the story that carry it.
 
-Any further list in a line of a JSONL story, one value a word, is probed like a built-in label (DESIGN section 6).
+Any further list in a line of a JSONL story, one value a word, is probed like a built-in label.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 from tslens.probes.batch import TokenBatch
 from tslens.probes.relation import RelationProbe
 from tslens.probes.units import LabelNeeds, UnitPairs, every_earlier
+
+LABEL_PREFIX = "label_"
 
 
 class UserLabel(RelationProbe):
@@ -20,7 +22,7 @@ class UserLabel(RelationProbe):
 
     def __init__(self, label: str) -> None:
         self.label = label
-        self.name = self.relation = f"label_{label}"
+        self.name = self.relation = f"{LABEL_PREFIX}{label}"
         self.description = f'looks at words with the label "{label}"'
         self.labels = LabelNeeds(scheme=True, users=(label,))
 

@@ -145,9 +145,15 @@ def judge(
         raise ProbeInputError("No story has a query for these probes.", "Give longer stories, or more.")
     few = min((row.n_least, row.probe.name) for row in rows)
     if few[0] < MIN_CLUSTERS:
+        others = f" ({n_excluded} more were training stories of this model)" if n_excluded else ""
+        what = (
+            f"There are only {n_stories} stories{others}"
+            if n_stories < MIN_CLUSTERS
+            else f"{few[1]} or one of its nulls has queries in only {few[0]} stories"
+        )
         warnings.warn(
-            f"{few[1]} or one of its nulls has queries in only {few[0]} stories; below {MIN_CLUSTERS} intervals are "
-            f"too narrow, and without {MIN_HALF} on either half nothing is a candidate.",
+            f"{what}; below {MIN_CLUSTERS} intervals are too narrow, and without {MIN_HALF} on either half nothing is "
+            "a candidate.",
             stacklevel=3,
         )
     deviations = [scaled_deviations(row.contrast[1:], row.contrast[0], row.se) for row in rows]

@@ -101,7 +101,7 @@ def summary(rows: Sequence[HeadScore], model: str) -> str:
             f"None of the {len(best)} heads of {model} has a candidate role: no excess over the nulls is "
             "large enough and confirmed."
         )
-    return f"{'; '.join(parts)}."
+    return f"{'; '.join(parts)}. Each head counts once, by its strongest row."
 
 
 def _crop_note(examples: Sequence[ExamplePattern], order: Sequence[HeadId], kept: Sequence[HeadId]) -> str:

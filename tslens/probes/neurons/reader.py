@@ -27,7 +27,7 @@ from tslens.probes.neurons.predictor import Predicted, TokenPredictor
 from tslens.stats import N_REPLICATES, poisson_weights
 from tslens.types import Basis
 
-CONTEXT_FLOOR = 0.05  # of the variance beyond tokens (DESIGN 7.6)
+CONTEXT_FLOOR = 0.05  # of the variance beyond tokens
 AMBIGUOUS = (0.1, 0.9)  # share of a word's tokens that have the label
 AMBIGUOUS_COUNT = 20  # tokens of the word on the other half
 

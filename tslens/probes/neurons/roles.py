@@ -29,7 +29,7 @@ from scipy.stats import false_discovery_control, t
 from tslens.probes.neurons.reader import Found
 from tslens.types import NeuronId, NeuronRole, Status
 
-NEURON_FLOOR = 0.65  # of the area, written down before any model was scanned (DESIGN 7.5)
+NEURON_FLOOR = 0.65  # of the area, written down before any model was scanned
 DISCOVERY_RATE = 0.05
 
 
