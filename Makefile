@@ -27,6 +27,7 @@ lint: install
 
 bench: install
 	$(BIN)/python tests/bench/bench_scan.py
+	$(BIN)/python tests/bench/bench_neurons.py
 	$(BIN)/python tests/bench/bench_memory.py
 	$(BIN)/python tests/bench/bench_author.py
 	$(BIN)/python tests/bench/bench_diversity.py

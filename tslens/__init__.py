@@ -38,6 +38,7 @@ _HOME = {
     "NeuronId": "tslens.types",
     "NeuronRole": "tslens.types",
     "write_atlas": "tslens.viz.atlas",
+    "write_neuron_atlas": "tslens.viz.neurons_page",
     "train_model": "tslens.train.loop",
 }
 
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
     from tslens.types import Provenance as Provenance
     from tslens.types import Story as Story
     from tslens.viz.atlas import write_atlas as write_atlas
+    from tslens.viz.neurons_page import write_neuron_atlas as write_neuron_atlas
 
 
 def __getattr__(name: str) -> Any:

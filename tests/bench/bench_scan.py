@@ -51,10 +51,15 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["l1_h256", "l4_h128", "l8_h64"])
     parser.add_argument("--stories", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--probes-only", action="store_true", help="only what a probe costs")
     options = parser.parse_args()
     stories = list(read_stories("author:2000"))  # with the labels that probes read
     tokenizer = StoryTokenizer.train(stories, vocab_size=4096)
     print(f"{options.stories} author stories, {torch.get_num_threads()} threads, tokens per second")
+    if options.probes_only:
+        for name in options.models:
+            bench_probes(name, tokenizer, stories[: options.stories // 2])
+        return
     print(
         f"{'model':10} {'tslens':>9} {'bridge':>9} {'+stop':>9} {'ratio':>7} {'(range)':>13} {'ratio to +stop':>15}"
     )
@@ -121,7 +126,10 @@ def batches_of(
 
 
 def bench_probes(name: str, tokenizer: StoryTokenizer, stories: list, rounds: int = 3) -> None:
-    """Share of a pass that each probe adds, of the whole: the median over rounds."""
+    """Share of a pass that each probe adds, of the whole before and after: the median over rounds.
+
+    The whole is timed anew after every four probes: a machine's speed drifts by more than a probe costs.
+    """
     model = TinyTransformer(
         ModelSpec.from_name(name), tokenizer.vocab_size, seed=0, tokenizer=tokenizer
     ).eval()
@@ -130,9 +138,15 @@ def bench_probes(name: str, tokenizer: StoryTokenizer, stories: list, rounds: in
     whole = []
     for _ in range(rounds):
         whole.append(seconds_of_pass(model, stories, probes))
-        for probe in probes:
-            less = seconds_of_pass(model, stories, [other for other in probes if other is not probe])
-            shares[probe.name].append((whole[-1] - less) / whole[-1])
+        for first in range(0, len(probes), 4):
+            some = probes[first : first + 4]
+            less = [
+                seconds_of_pass(model, stories, [one for one in probes if one is not left]) for left in some
+            ]
+            whole.append(seconds_of_pass(model, stories, probes))
+            around = (whole[-2] + whole[-1]) / 2
+            for left, seconds in zip(some, less, strict=True):
+                shares[left.name].append((around - seconds) / around)
     middle = sorted(((statistics.median(found), probe) for probe, found in shares.items()), reverse=True)
     print(f"{name}: {statistics.median(whole):.1f} s for all {len(probes)} probes; one adds, of the pass:")
     cost = {probe.name: probe.cost for probe in probes}

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tslens.audit import heads
+from tslens.audit import heads, neurons
 from tslens.audit.heads import AuditSize
 from tslens.audit.report import AuditReport, Case, Check
 from tslens.files import read_jsonl
@@ -60,3 +60,25 @@ def test_an_unknown_part_is_refused(tslens):
     done = tslens("audit", "heads", "--only", "nonsense")
     assert done.code == 2
     assert "planted" in done.err
+
+
+def test_a_part_of_the_audit_of_neurons(tslens, tmp_path, monkeypatch):
+    monkeypatch.setattr(neurons, "QUICK", neurons.NeuronAuditSize(150, 80, 2, 40, 2, 40))
+    done = tslens("audit", "neurons", "--quick", "--only", "hand-set", "--json")
+    assert done.code == 0, done.err
+    assert done.err.splitlines()[0].startswith("tslens audit neurons: ") and "(seed 0)" in done.err
+    value = json.loads(done.out)
+    assert value["schema"] == "tslens.audit_neurons/1" and value["passed"]
+    header, rows = read_jsonl(tmp_path / "runs" / "audit" / "neurons.jsonl", "tslens.audit_neurons_case/1")
+    assert rows == value["cases"] and header["checks"] == value["checks"]
+    assert {row["truth"] for row in rows} == {"lexical", "silent", "positional", "dead"}
+
+
+def test_the_audit_of_neurons_says_how_it_went(tslens, monkeypatch):
+    for found, code in ((0.0, 0), (0.5, 1)):
+        check = Check("random", "models with a candidate", "at most", 0.05, found, 40)
+        made = neurons.NeuronAudit((), (check,), 0, "author:40:10000")
+        monkeypatch.setattr(neurons, "audit_neurons", lambda made=made, **_: made)
+        done = tslens("audit", "neurons", "--out", "found.jsonl")
+        assert done.code == code, done.err
+        assert ("FAILS" in done.out) == (code == 1) and "wrote found.jsonl" in done.out

@@ -65,3 +65,37 @@ def test_one_layer_in_a_table_and_the_same_twice(tslens, project):
     assert "128 neurons: 0 role" in done[0].out and "Causes were not tested" in done[0].out
     one, two = (next((project / name).glob("*.jsonl")).read_bytes() for name in ("one", "two"))
     assert one == two and b'"L1N127"' in one and b'"L0N0"' not in one
+
+
+def test_a_page_of_neurons(tslens, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = tslens(*SCAN[:4], 30, "--n-explain", 12, "--html", "neurons.html")
+    assert done.code == 0, done.err
+    assert "wrote neurons.html" in done.out and "256 neurons: " in done.out
+    page = (tmp_path / "neurons.html").read_text(encoding="utf-8")
+    assert "MLP neurons of shipped:l1_h64@seed0" in page and "L0N255" in page
+    assert len(page) < 2_000_000
+
+
+# Look -------------------------------------------------------------------------------------------------------
+
+
+def test_a_neuron_on_a_text(tslens, project):
+    text = "One day, Tom ate a banana."
+    done = tslens("look", text, "--model", "l2_h32", "--neuron", "l1n7", "--html", "look.html")
+    assert done.code == 0, done.err
+    assert "raises: " in done.out and "L1N7" in done.out and "wrote look.html" in done.out
+    assert "L1N7" in (project / "look.html").read_text(encoding="utf-8")
+    found = json.loads(tslens("look", text, "--model", "l2_h32", "--neuron", "L1N7", "--json").out)
+    assert found["schema"] == "tslens.look_neuron/1" and found["neuron"] == "L1N7"
+    assert len(found["tokens"]) == len(found["activations"]) and len(found["raises"]) == 8
+
+
+def test_what_no_neuron_is(tslens, project):
+    for arguments, word in (
+        (("--neuron", "L1H7"), "no neuron"),
+        (("--neuron", "L9N7"), "L9N7"),
+        (("--neuron", "L1N7", "--head", "L0H0"), "Both"),
+    ):
+        done = tslens("look", "Tom ran home.", "--model", "l2_h32", *arguments)
+        assert done.code == 2 and word in done.err, done.err

@@ -28,7 +28,7 @@ from tslens.probes.neurons.stream import joined, labelled_batches
 from tslens.probes.neurons.token_labels import names_with
 from tslens.types import NeuronId, NeuronRole, Story
 
-Truth = Literal["contextual", "lexical", "positional"]
+Truth = Literal["contextual", "lexical", "positional", "silent", "dead", "nothing"]
 AREAS = (0.75, 0.9, 0.97)
 CLEAR = 0.9
 RECALL, REFUSED = 0.95, 0.95

@@ -5,9 +5,10 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,11 +16,14 @@ from tslens.cli import options
 from tslens.cli.console import progress_bar, say, show, show_json, show_table
 
 if TYPE_CHECKING:
+    from tslens.audit.neurons import NeuronAudit
     from tslens.audit.report import AuditReport, Case, Check, Part
 
 SCHEMA = "tslens.audit_heads/1"
 CASE_SCHEMA = "tslens.audit_heads_case/1"
-OUT = Path("runs/audit/heads.jsonl")
+NEURONS_SCHEMA = "tslens.audit_neurons/1"
+NEURON_CASE_SCHEMA = "tslens.audit_neurons_case/1"
+OUT, NEURONS_OUT = Path("runs/audit/heads.jsonl"), Path("runs/audit/neurons.jsonl")
 FEW_CASES = 20  # surprises shown on a terminal
 MISSING_CODE, FAILED_CODE = 3, 1
 
@@ -31,6 +35,15 @@ class PartName(StrEnum):
 
     PLANTED = "planted"
     DECOYS = "decoys"
+    HAND_SET = "hand-set"
+    RANDOM = "random"
+    SHIFTED = "shifted"
+
+
+class NeuronPartName(StrEnum):
+    """Parts of the audit of neurons; the decoys are among the planted."""
+
+    PLANTED = "planted"
     HAND_SET = "hand-set"
     RANDOM = "random"
     SHIFTED = "shifted"
@@ -54,9 +67,8 @@ def heads(
     """
     say(f"tslens audit heads: writing stories and loading shipped models (seed {seed})")
     from tslens.audit.heads import FULL, PARTS, QUICK, audit_heads, n_scans
-    from tslens.corpus.stories import describe_source
-    from tslens.files import check_writable, write_json, write_jsonl
-    from tslens.provenance import provenance, utc_now
+    from tslens.files import check_writable
+    from tslens.provenance import utc_now
 
     started, clock = utc_now(), time.monotonic()
     size = QUICK if quick else FULL
@@ -70,26 +82,8 @@ def heads(
             bar.update(task, completed=before[part] + n_done, note=part)
 
         report = audit_heads(seed=seed, parts=parts, size=size, progress=progress)
-    source, sha256 = describe_source(report.stories)
-    record = provenance(
-        command=shlex.join(["tslens", *sys.argv[1:]]),
-        seed=seed,
-        data=source,
-        data_sha256=sha256,
-        started=started,
-        seconds=time.monotonic() - clock,
-    )
-    header = {
-        "seed": seed,
-        "stories": source,
-        "passed": report.passed,
-        "precision": report.precision,
-        "recall": report.recall,
-        "checks": [check.to_json() for check in report.checks],
-        "missing": list(report.missing),
-    }
-    write_jsonl(out, CASE_SCHEMA, header, (case.to_json() for case in report.cases))
-    write_json(out.with_suffix(".provenance.json"), record.to_json())
+    told = {"precision": report.precision, "recall": report.recall, "missing": list(report.missing)}
+    _write(report, out, CASE_SCHEMA, told, started, time.monotonic() - clock)
     if as_json:
         show_json({"schema": SCHEMA, **report.to_json()})
     else:
@@ -101,14 +95,94 @@ def heads(
         raise typer.Exit(MISSING_CODE)
 
 
-def show_report(report: AuditReport) -> None:
-    """The checks, then what went another way than it should."""
-    show_table(
-        ["<part>", "<check>", "asked", "found", "cases", "<>"], [_cells(check) for check in report.checks]
+@app.command()
+def neurons(
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer stories, models and shifts.")] = False,
+    only: Annotated[
+        list[NeuronPartName] | None, typer.Option("--only", help="One part; may be repeated. All if absent.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="File of all cases.")] = NEURONS_OUT,
+    seed: options.Seed = 0,
+    as_json: options.Json = False,
+) -> None:
+    """Audit the reading of neurons: planted activations and decoys, hand-set weights, random models, shifted labels.
+
+    Exit code 0 if every check holds, 1 if one fails.
+
+    Example: tslens audit neurons --quick --only hand-set
+    """
+    say(f"tslens audit neurons: writing stories and loading shipped models (seed {seed})")
+    from tslens.audit.neurons import FULL, PARTS, QUICK, audit_neurons, n_steps
+    from tslens.files import check_writable
+    from tslens.provenance import utc_now
+
+    started, clock = utc_now(), time.monotonic()
+    size = QUICK if quick else FULL
+    asked = {name.value for name in only or NeuronPartName}
+    parts = [part for part in PARTS if part in asked]
+    check_writable(out.parent)
+    before = {part: sum(n_steps(other, size) for other in parts[:i]) for i, part in enumerate(parts)}
+    with progress_bar("auditing", sum(n_steps(part, size) for part in parts)) as (bar, task):
+
+        def progress(part: Part, n_done: int) -> None:
+            bar.update(task, completed=before[part] + n_done, note=part)
+
+        report = audit_neurons(seed=seed, parts=parts, size=size, progress=progress)
+    _write(report, out, NEURON_CASE_SCHEMA, {}, started, time.monotonic() - clock)
+    if as_json:
+        show_json({"schema": NEURONS_SCHEMA, **report.to_json()})
+    else:
+        _show_checks(report.checks)
+        show(f"wrote {out}")
+    if not report.passed:
+        raise typer.Exit(FAILED_CODE)
+
+
+def _write(
+    report: AuditReport | NeuronAudit,
+    out: Path,
+    schema: str,
+    told: Mapping[str, Any],
+    started: str,
+    seconds: float,
+) -> None:
+    """The cases, and their provenance beside them."""
+    from tslens.corpus.stories import describe_source
+    from tslens.files import write_json, write_jsonl
+    from tslens.provenance import provenance
+
+    source, sha256 = describe_source(report.stories)
+    record = provenance(
+        command=shlex.join(["tslens", *sys.argv[1:]]),
+        seed=report.seed,
+        data=source,
+        data_sha256=sha256,
+        started=started,
+        seconds=seconds,
     )
-    for check in report.checks:
+    header = {
+        "seed": report.seed,
+        "stories": source,
+        "passed": report.passed,
+        **told,
+        "checks": [check.to_json() for check in report.checks],
+    }
+    write_jsonl(out, schema, header, (case.to_json() for case in report.cases))
+    write_json(out.with_suffix(".provenance.json"), record.to_json())
+
+
+def _show_checks(checks: Sequence[Check]) -> None:
+    show_table(["<part>", "<check>", "asked", "found", "cases", "<>"], [_cells(check) for check in checks])
+    for check in checks:
         if check.note:
             show(f"{check.name}: {check.note}")
+    failed = [check for check in checks if not check.passed]
+    show(f"{len(checks) - len(failed)} of {len(checks)} checks hold.")
+
+
+def show_report(report: AuditReport) -> None:
+    """The checks, then what went another way than it should."""
+    _show_checks(report.checks)
     for line in report.missing:
         show(f"not run: {line}")
     surprises = report.surprises()
@@ -125,8 +199,6 @@ def show_report(report: AuditReport) -> None:
             f"Precision {report.precision:.3f} (heads called something that are so), recall {report.recall:.3f} "
             "(heads that are something, found)."
         )
-    failed = [check for check in report.checks if not check.passed]
-    show(f"{len(report.checks) - len(failed)} of {len(report.checks)} checks hold.")
 
 
 def _cells(check: Check) -> list[str]:

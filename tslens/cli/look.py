@@ -38,13 +38,16 @@ def look(
         int, typer.Option("--number", min=0, help="With --stories: which one, counted from 0.")
     ] = 0,
     head: Annotated[str | None, typer.Option("--head", help="One head, as in L0H3.")] = None,
+    neuron: Annotated[str | None, typer.Option("--neuron", help="One MLP neuron, as in L0N12.")] = None,
     html: options.Html = None,
     device: options.Device = "auto",
     as_json: options.Json = False,
 ) -> None:
-    """Show where the heads of a model look in a text of yours, or the labels of a story.
+    """Show where the heads of a model look in a text of yours, where a neuron fires, or the labels of a story.
 
     Example: tslens look "One day, Tom ate a banana in the park." --model l1_h256 --head L0H3
+
+    Example: tslens look "One day, Tom ate a banana in the park." --model l1_h256 --neuron L0N12
 
     Example: tslens look --labels --stories author:100 --number 7 --html labels.html
     """
@@ -81,6 +84,13 @@ def look(
     if len(ids) > loaded.cfg.n_ctx:
         say(f"warning: the text is cut at {loaded.cfg.n_ctx} tokens, the context of the model.")
         ids = ids[: loaded.cfg.n_ctx]
+    if neuron is not None:
+        from tslens.cli.look_neuron import look_neuron
+
+        if head is not None:
+            raise UsageError("Both --head and --neuron were given.", "Give one of them.")
+        look_neuron(loaded, source.label, ids, neuron, html, as_json)
+        return
     chosen = _chosen(head, loaded.cfg.n_layers, loaded.cfg.n_heads)
     with torch.inference_mode():
         patterns = {

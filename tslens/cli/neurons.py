@@ -12,7 +12,7 @@ import typer
 
 from tslens.cli import options
 from tslens.cli.console import progress_bar, say, show, show_json, show_table
-from tslens.files import check_writable
+from tslens.files import check_page, check_writable
 
 if TYPE_CHECKING:
     from tslens.probes.neurons.report import NeuronsReport
@@ -39,6 +39,7 @@ def neurons(
         int,
         typer.Option("--n-explain", help="First stories, on which candidates are ablated; 0: none."),
     ] = N_EXPLAIN,
+    html: options.Html = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Results folder; RUN/results/neurons if absent.")
     ] = None,
@@ -48,14 +49,13 @@ def neurons(
 ) -> None:
     """Say what makes every MLP neuron fire and what it writes, with intervals, nulls and a verdict.
 
-    Example: tslens neurons --model l1_h256
+    Example: tslens neurons --model l1_h256 --html neurons.html
     """
     say(f"tslens neurons: loading {model} (seed {seed})")
-    from tslens.cli.opening import file_name, open_for_scan, record_of, say_loss, say_stories
+    from tslens.cli.neurons_scan import scan_neurons
+    from tslens.cli.opening import file_name, open_for_scan, say_loss, say_stories
     from tslens.errors import UsageError
     from tslens.model.load import find_model
-    from tslens.probes.neurons.classify import classify_neurons
-    from tslens.probes.neurons.results import save_neuron_roles
 
     if n_stories < 1:
         raise UsageError(f"{n_stories} stories are none.", "Give --n-stories 1 or more.")
@@ -65,40 +65,44 @@ def neurons(
         raise UsageError(
             "The default stories have no labels of yours.", "Give stories that have, with --stories."
         )
+    layers = sorted(set(layer)) if layer else None
     source = find_model(model)
     say(source.note)
     folder = out or source.home.results("neurons")
+    check_page(html, stories)
     check_writable(folder)
     opened = open_for_scan(source, stories, n_stories, device=options.resolve_device(device))
     say_loss(opened)
     with progress_bar("reading", n_stories) as (bar, task):
 
         def judging(n: int) -> None:
-            n_neurons = opened.model.cfg.d_mlp * (len(set(layer)) if layer else opened.model.cfg.n_layers)
+            n_neurons = opened.model.cfg.d_mlp * (len(layers) if layers else opened.model.cfg.n_layers)
             bar.update(task, description="judging", total=n_neurons, completed=n, note=f"{n} neurons")
 
         def explaining(n: int) -> None:
             total = min(n_explain, n_stories)
             bar.update(task, description="explaining", total=total, completed=n, note=f"{n} stories")
 
-        report = classify_neurons(
-            opened.model,
-            opened.held_out,
-            seed=seed,
-            layers=sorted(set(layer)) if layer else None,
+        scan = scan_neurons(
+            opened,
+            layers=layers,
             labels=label or (),
             n_explain=n_explain,
+            seed=seed,
+            command=shlex.join(["tslens", *sys.argv[1:]]),
             progress=lambda n: bar.update(task, completed=n, note=f"{n} stories"),
             judging=judging,
             explaining=explaining,
         )
-    record = record_of(opened, command=shlex.join(["tslens", *sys.argv[1:]]), seed=seed)
+    report = scan.report
     say_stories(opened, report.n_stories)
-    asked = "".join(f"_L{one}" for one in sorted(set(layer))) if layer else ""
+    asked = "".join(f"_L{one}" for one in layers or ())
     asked += "_" + "+".join(label) if label else ""
     asked += f"_explain{n_explain}" if n_explain != N_EXPLAIN else ""
     path = folder / file_name(opened, report.n_stories, seed, asked, named=out is not None)
-    save_neuron_roles(report, path, model=source.label, checkpoint=source.path.name, record=record)
+    scan.save(path)
+    if html is not None:
+        scan.write_page(html)
     if as_json:
         rows = [role.to_json() for role in report.roles]
         show_json(
@@ -106,7 +110,7 @@ def neurons(
         )
     else:
         show_neurons(report)
-        show(f"wrote {path}")
+        show(f"wrote {path}" + (f"\nwrote {html}" if html else ""))
 
 
 # Results -------------------------------------------------------------------------------------------------

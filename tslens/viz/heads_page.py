@@ -18,7 +18,7 @@ from tslens.viz.paper_figure import paper_figure
 from tslens.viz.paragraph import Paragraph
 from tslens.viz.patterns import CHART_TOKENS, ExamplePattern, heads_that_fit, panel, story_data
 
-_SCRIPTS = ("rows.js", "view.js", "table.js")
+_SCRIPTS = ("figures.js", "rows.js", "view.js", "table.js")
 _NOTE_BYTES = 1000
 _WAYS = {
     "edge": "the role's attention",

@@ -8,48 +8,40 @@ from tslens.types import HeadScore
 from tslens.viz.heads_words import STATUSES, by_strength, largest_null, words
 from tslens.viz.heat_map import head_link
 from tslens.viz.page import escape, number, signed
+from tslens.viz.sorted_table import Column, choice, search, sorted_table
 
 _ABSENT = "\N{EN DASH}"
 _TABLE_COLUMNS = (
-    ("head", "", "ascending"),
-    ("probe", "", "ascending"),
-    ("position", "", "ascending"),
-    ("value", "and 95% interval", "descending"),
-    ("largest null", "", "descending"),
-    ("excess", "≥ corrected lower end", "descending"),
-    ("p", "", "ascending"),
-    ("mul", "", "descending"),
-    ("status", "", "ascending"),
-    ("basis", "", "ascending"),
-    ("edge", "nats, ≥ corrected lower end", "descending"),
+    Column("head", "", "ascending", "component"),
+    Column("probe", "", "ascending", "words"),
+    Column("position", "", "ascending", "words"),
+    Column("value", "and 95% interval", "descending", "figure"),
+    Column("largest null", "", "descending", "figure"),
+    Column("excess", "≥ corrected lower end", "descending", "figure"),
+    Column("p", "", "ascending", "figure"),
+    Column("mul", "", "descending", "figure"),
+    Column("status", "", "ascending", "status"),
+    Column("basis", "", "ascending", "words"),
+    Column("edge", "nats, ≥ corrected lower end", "descending", "figure"),
 )
 
 
 def score_table(rows: Sequence[HeadScore]) -> str:
     """Every row, best first, with filters above it."""
     ordered = sorted(rows, key=by_strength)
-    top = "".join(
-        f'<th scope=col aria-sort="none" data-first="{first}"><button type=button>{name}</button>'
-        f"{f'<small>{note}</small>' if note else ''}</th>"
-        for name, note, first in _TABLE_COLUMNS
+    there = {row.status for row in rows}
+    fields = (
+        choice("probe", sorted({words(row.probe) for row in rows}), 1, "exact"),
+        choice("status", (status for status in STATUSES if status in there), 8, "status"),
+        search("head", "L0H3", 0, "component"),
     )
-    body = "".join(_table_row(row) for row in ordered)
-    probes = "".join(
-        f"<option>{escape(words(name))}</option>" for name in sorted({row.probe for row in rows})
-    )
-    statuses = "".join(
-        f"<option>{status}</option>" for status in STATUSES if status in {row.status for row in rows}
-    )
-    return (
-        f'<form id="filters" hidden>'
-        f'<label>probe <select name="probe"><option value="">all</option>{probes}</select></label>'
-        f'<label>status <select name="status"><option value="">all</option>{statuses}</select></label>'
-        f'<label>head <input name="head" type="search" placeholder="L0H3" size="7"></label>'
-        f'<output id="shown">{len(ordered)} rows</output></form>\n'
-        '<p class="hint">The bar is the value from 0 to 1 with its interval, the orange line the largest '
-        "null. Open a null to see the others.</p>\n"
-        f'<div class="box" tabindex=0 role=region aria-label="Table of all measurements">\n'
-        f'<table id="scores"><thead><tr>{top}</tr></thead>\n<tbody>\n{body}</tbody></table></div>\n'
+    return sorted_table(
+        _TABLE_COLUMNS,
+        [_table_row(row) for row in ordered],
+        fields,
+        hint="The bar is the value from 0 to 1 with its interval, the orange line the largest null. Open a null to "
+        "see the others.",
+        label="Table of all measurements",
     )
 
 

@@ -1,5 +1,6 @@
 "use strict";
-// Sort and filter the table of measurements; its rows stand in the page already.
+// Sort and filter a table whose rows stand in the page already. A column says by data-kind what it is sorted by; a field
+// of the form says by data-column what it filters, and by data-match how.
 (() => {
   const table = document.getElementById("scores");
   const form = document.getElementById("filters");
@@ -7,17 +8,17 @@
   const rows = [...body.rows];
   const heads = [...table.tHead.rows[0].cells];
   const statuses = ["role", "candidate", "unclear", "no"];
-  const kinds = ["head", "words", "words", "figure", "figure", "figure", "figure", "figure", "status", "words", "figure"];
 
   // What a cell is sorted by; empty where there is nothing.
   function key(row, column) {
     const text = row.cells[column].textContent.trim();
+    const kind = heads[column].dataset.kind;
     if (text === "–") return "";
-    if (kinds[column] === "words") return text;
-    if (kinds[column] === "status") return statuses.indexOf(row.cells[column].firstChild.className);
-    if (kinds[column] === "figure") return parseFloat(text.replace("−", "-").replace("<", ""));
+    if (kind === "words") return text;
+    if (kind === "status") return statuses.indexOf(row.cells[column].firstChild.className);
+    if (kind === "figure") return parseFloat(text.replace("−", "-").replace("<", ""));
     const [layer, index] = text.match(/\d+/g).map(Number);
-    return 1000 * layer + index;
+    return 1e5 * layer + index;
   }
 
   function sortBy(column) {
@@ -27,8 +28,9 @@
     const order = head.getAttribute("aria-sort") === first ? other : first;
     for (const each of heads) each.setAttribute("aria-sort", each === head ? order : "none");
     const sign = order === "ascending" ? 1 : -1;
+    const keys = new Map(rows.map((row) => [row, key(row, column)]));
     const compare = (a, b) => {
-      const [x, y] = [key(a, column), key(b, column)];
+      const [x, y] = [keys.get(a), keys.get(b)];
       if (x === "" || y === "") return (x === "") - (y === "");
       return sign * (x - y || (isNaN(x) ? x.localeCompare(y) : 0));
     };
@@ -36,15 +38,25 @@
   }
   heads.forEach((head, column) => head.firstElementChild.addEventListener("click", () => sortBy(column)));
 
+  const matches = {
+    exact: (cell, wanted) => cell.textContent === wanted,
+    status: (cell, wanted) => cell.firstChild.className === wanted,
+    contains: (cell, wanted) => cell.textContent.toLowerCase().includes(wanted),
+    component: (cell, wanted) => {
+      const name = cell.textContent.toLowerCase();
+      return name.startsWith(wanted) || (/^[hn]\d+$/.test(wanted) && name.endsWith(wanted));
+    },
+  };
   function filter() {
-    const probe = form.elements.probe.value;
-    const status = form.elements.status.value;
-    const head = form.elements.head.value.trim().toLowerCase();
+    const asked = [...form.elements].filter((field) => field.dataset.match && field.value.trim());
+    const tests = asked.map((field) => {
+      const { match, column } = field.dataset;
+      const wanted = field.tagName === "SELECT" ? field.value : field.value.trim().toLowerCase();
+      return (row) => matches[match](row.cells[column], wanted);
+    });
     let shown = 0;
     for (const row of rows) {
-      const [name, kind] = [row.cells[0].textContent.toLowerCase(), row.cells[8].firstChild.className];
-      const hit = name.startsWith(head) || (/^h\d+$/.test(head) && name.endsWith(head));
-      row.hidden = !hit || (status && kind !== status) || (probe && row.cells[1].textContent !== probe);
+      row.hidden = !tests.every((test) => test(row));
       shown += !row.hidden;
     }
     document.getElementById("shown").textContent = `${shown} of ${rows.length} rows`;

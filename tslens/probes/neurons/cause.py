@@ -39,6 +39,7 @@ METHODS: tuple[Replacement, ...] = ("zero", "mean", "resample")
 MOST_TOKENS = 64  # of a story, with the label and without, at which the loss is read
 LOSS_BINS = 5
 N_OCTAVES = 16
+N_STRATA = LOSS_BINS * N_OCTAVES
 MAX_NEURONS = 4  # that run at once, each in three variants
 MIN_STORIES = 10
 RATE = 0.05
@@ -78,9 +79,8 @@ def neuron_causes(
     ``asked``: column of each neuron in ``read``, and the number of its label. Two passes over the batches;
     ``progress`` is called in the second.
     """
-    clean = [_Clean.of(model, batch) for batch in batches]
-    losses = np.concatenate([one.loss for one in clean]) if clean else np.zeros(0)
-    edges = np.quantile(losses, np.linspace(0, 1, LOSS_BINS + 1)[1:-1]) if len(losses) else np.zeros(0)
+    clean = [CleanLosses.of(model, batch) for batch in batches]
+    edges = loss_edges(clean)
     collected = {column: _Effects() for column in asked}
     n_done = 0
     for number, (batch, one) in enumerate(zip(batches, clean, strict=True)):
@@ -91,19 +91,42 @@ def neuron_causes(
 
 
 @dataclass(frozen=True)
-class _Clean:
+class CleanLosses:
     """The untouched model's loss at the tokens of a batch that have a next one. ``place``: which of them do."""
 
     place: Bool[np.ndarray, " token"]
     loss: Float[np.ndarray, " token"]
 
     @classmethod
-    def of(cls, model: StoryModel, batch: LabelledBatch) -> _Clean:
+    def of(cls, model: StoryModel, batch: LabelledBatch) -> CleanLosses:
+        """Run the model on a batch."""
         place = batch.tokens.next != NO_TOKEN
-        final = model.final_residual(batch.rows.to(model.device))[batch.is_read.to(model.device)]
-        chosen = torch.from_numpy(place).to(model.device)
-        targets = torch.from_numpy(batch.tokens.next[place]).long().to(model.device)
-        return cls(place, losses_at(model, final[chosen], targets))
+        return cls(place, token_losses(model, batch, place))
+
+    def strata(
+        self, batch: LabelledBatch, edges: Float[np.ndarray, " edge"]
+    ) -> tuple[Float[np.ndarray, " token"], Int[np.ndarray, " token"]]:
+        """Of every token its loss (NaN without a next one) and its stratum: fifth of loss, octave of position."""
+        loss = np.full(len(batch.tokens), np.nan)
+        loss[self.place] = self.loss
+        level = np.searchsorted(edges, np.nan_to_num(loss))
+        return loss, level * N_OCTAVES + octave(batch.tokens.pos)
+
+
+def token_losses(
+    model: StoryModel, batch: LabelledBatch, place: Bool[np.ndarray, " token"]
+) -> Float[np.ndarray, " token"]:
+    """Loss in nats of the next token at some tokens of a batch, with whatever hooks are on the model."""
+    final = model.final_residual(batch.rows.to(model.device))[batch.is_read.to(model.device)]
+    chosen = torch.from_numpy(place).to(model.device)
+    targets = torch.from_numpy(batch.tokens.next[place]).long().to(model.device)
+    return losses_at(model, final[chosen], targets)
+
+
+def loss_edges(clean: Sequence[CleanLosses]) -> Float[np.ndarray, " edge"]:
+    """Where the fifths of loss meet."""
+    losses = np.concatenate([one.loss for one in clean]) if clean else np.zeros(0)
+    return np.quantile(losses, np.linspace(0, 1, LOSS_BINS + 1)[1:-1]) if len(losses) else np.zeros(0)
 
 
 class _Batch:
@@ -113,7 +136,7 @@ class _Batch:
         self,
         model: StoryModel,
         batch: LabelledBatch,
-        clean: _Clean,
+        clean: CleanLosses,
         edges: Float[np.ndarray, " edge"],
         read: Read,
         seed: int,
@@ -124,10 +147,7 @@ class _Batch:
         self.prefix: Prefix = model.prefix(rows)
         self.activation = dict(enumerate(model.neuron_activations(rows)))
         self.has_next, tokens = clean.place, batch.tokens
-        self.loss = np.full(len(tokens), np.nan)
-        self.loss[clean.place] = clean.loss
-        level = np.searchsorted(edges, np.nan_to_num(self.loss))
-        self.stratum = level * N_OCTAVES + octave(tokens.pos)
+        self.loss, self.stratum = clean.strata(batch, edges)
         self.row = batch.is_read.nonzero()[:, 0].numpy()
         drawn = np.random.default_rng([seed, 0xCA05E, number])
         self.lot = drawn.random(len(tokens))
@@ -194,8 +214,8 @@ class _Effects:
 
     def __init__(self) -> None:
         self._served: list[tuple[int, np.ndarray, float, np.ndarray]] = []  # story, means, loss, strata
-        self._sum = np.zeros((len(METHODS), LOSS_BINS * N_OCTAVES))
-        self._n = np.zeros(LOSS_BINS * N_OCTAVES)
+        self._sum = np.zeros((len(METHODS), N_STRATA))
+        self._n = np.zeros(N_STRATA)
 
     def add(
         self,

@@ -5,7 +5,7 @@ Axes: token, neuron, label.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -78,10 +78,13 @@ class TwinNull:
     reached: Float[np.ndarray, " twin_neuron"]
 
     @classmethod
-    def of(cls, twins: Sequence[Halves], eligible: Bool[np.ndarray, " label"]) -> TwinNull:
-        """Each neuron of each twin chooses on the first half, and is read on the second."""
-        chosen = np.concatenate([choose(twin.first, eligible) for twin in twins])
-        found = np.concatenate([areas(twin.second.codes, twin.second.tokens.flags) for twin in twins])
+    def of(cls, twins: Iterable[Halves], eligible: Bool[np.ndarray, " label"]) -> TwinNull:
+        """Each neuron of each twin chooses on the first half, and is read on the second; one twin at a time is held."""
+        read = [
+            (choose(twin.first, eligible), areas(twin.second.codes, twin.second.tokens.flags))
+            for twin in twins
+        ]
+        chosen, found = (np.concatenate(part) for part in zip(*read, strict=True))
         found = np.where(np.isfinite(found), found, 0.5)
         apart = _apart(found)
         null = cls(found, apart.mean(0), np.maximum(apart.std(0), 1e-6), np.zeros(0))

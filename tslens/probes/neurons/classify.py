@@ -14,6 +14,7 @@ from tslens.model.story_model import StoryModel
 from tslens.probes.labels import with_labels
 from tslens.probes.neurons.cause import NeuronCause, neuron_causes
 from tslens.probes.neurons.choice import Halves, TwinNull, choose
+from tslens.probes.neurons.dose import dose_effects
 from tslens.probes.neurons.kinds import kind_of
 from tslens.probes.neurons.reader import Explained, Reader
 from tslens.probes.neurons.report import LabelFacts, NeuronsReport
@@ -26,8 +27,10 @@ from tslens.probes.scan import Source
 from tslens.probes.twins import random_twins
 from tslens.types import NeuronRole, Story
 
-N_TWINS = 2  # one fresh, one redrawn: they have as many neurons each as the model
-TWIN_STORIES = 200
+N_TWINS = (
+    10  # one fresh, the others redrawn: with fewer, no p-value could be small enough for a model of few roles
+)
+TWIN_STORIES = 100
 EXPLAINED_STORIES = 100
 CHANCE = 0.5
 
@@ -94,7 +97,7 @@ def classify_neurons(
             "Give more stories with --n-stories.",
         )
     for_twins = list(_first(iter(first), TWIN_STORIES))
-    twins = TwinNull.of([_of_twin(twin, for_twins, layers, labels) for twin in _twins(model, seed)], eligible)
+    twins = TwinNull.of((_of_twin(twin, for_twins, layers, labels) for twin in _twins(model, seed)), eligible)
     reader = Reader(halves, twins, seed=seed)
     readings = reader.read(choose(halves.first, eligible), judging)
     found = [reading.found for reading in readings]
@@ -115,6 +118,7 @@ def classify_neurons(
     ]
     return NeuronsReport(
         roles=tuple(roles),
+        doses=tuple(dose_effects(model, explained_on, read, roles)),
         labels=tuple(_facts(reader, label, name, eligible[label]) for label, name in enumerate(names)),
         n_stories=source.n_read,
         n_excluded=source.n_excluded,

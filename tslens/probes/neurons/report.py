@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tslens.probes.neurons.dose import Dose
 from tslens.probes.neurons.stream import Read
 from tslens.types import NeuronRole
 
@@ -42,10 +43,11 @@ class NeuronsReport:
     ``n_excluded``: training stories that were left out. ``n_tokens``: that were read; ``n_sampled``: on which roles are
     decided; ``n_explained``: stories on which candidates were ablated. ``counts_at_floors``: neurons that would be
     candidates at ``half`` the excess of the floor over chance (0.575), the ``floor`` (0.65), and ``double`` (0.80).
-    ``read``: sums, examples and the sample itself.
+    ``doses``: what all neurons of a role do together. ``read``: sums, examples and the sample itself.
     """
 
     roles: tuple[NeuronRole, ...]
+    doses: tuple[Dose, ...]
     labels: tuple[LabelFacts, ...]
     n_stories: int
     n_excluded: int

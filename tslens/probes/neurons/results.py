@@ -30,6 +30,7 @@ def save_neuron_roles(
         "seed": report.seed,
         "floor": report.floor,
         "counts_at_floors": dict(report.counts_at_floors),
+        "doses": [dose.to_json() for dose in report.doses],
         "labels": [asdict(label) for label in report.labels],
     }
     write_jsonl(path, SCHEMA, header, (role.to_json() for role in report.roles))
