@@ -40,6 +40,25 @@ _WRITES = {
     "entropy": "It moves hardly any logit: it writes where the unembedding does not look (entropy neuron).",
     "none": "No token and no part of the vocabulary stands out more than for random directions.",
 }
+_PARTS = {
+    "pos_adj": "adjective",
+    "pos_adp": "preposition",
+    "pos_adv": "adverb",
+    "pos_aux": "auxiliary verb",
+    "pos_cconj": "coordinating conjunction",
+    "pos_det": "determiner",
+    "pos_intj": "interjection",
+    "pos_noun": "noun",
+    "pos_num": "number",
+    "pos_part": "particle",
+    "pos_pron": "pronoun",
+    "pos_propn": "proper name",
+    "pos_punct": "punctuation",
+    "pos_sconj": "subordinating conjunction",
+    "pos_sym": "symbol",
+    "pos_verb": "verb",
+    "pos_x": "unknown part of speech",
+}
 _BASIS = {
     "lexical": "The words explain it: beyond them the label adds little where the word leaves it open.",
     "contextual": "It goes beyond words: where the word leaves the label open, the label explains it better than the "
@@ -50,7 +69,7 @@ _BASIS = {
 
 def words(name: str) -> str:
     """A label's name as words."""
-    return name.removeprefix("pos_").replace("_", " ")
+    return _PARTS.get(name, name.replace("_", " "))
 
 
 def sentences(role: NeuronRole, descriptions: Mapping[str, str]) -> Iterator[str]:
