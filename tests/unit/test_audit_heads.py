@@ -163,6 +163,7 @@ def test_a_probe_with_broken_nulls_lets_decoys_pass_and_the_audit_says_so(author
     assert outcome[Gullible]["offset refused"].n_cases >= 2
 
 
+@pytest.mark.filterwarnings("ignore:.*below 30 intervals:UserWarning")
 def test_cases_with_few_stories_are_named_and_not_counted(author, small):
     found = audit_planted(author[:20], small.tokenizer, [Name()], seed=0, strengths=(0.3,), bases=("near",))
     check = recall(found, "relations at 0.3")

@@ -91,7 +91,7 @@ def test_folders_and_files_by_their_content(place, tiny_model):
     assert (found.kind, found.label, found.home.path) == (
         "transformers",
         "huggingface",
-        Path("runs/huggingface"),
+        Path("runs/huggingface-transformers"),
     )
     assert find_model("hooked-transformer").kind == "hooked-transformer"
     shutil.move(place / "huggingface", place / "TinyStories-1.5M")
