@@ -5,10 +5,9 @@ patterns, (3) the same with ``stop_at_layer``, which leaves the unembedding out.
 stories are read in rounds of all three in turn, and the ratio is the median over rounds. A line for each size of
 batch, the same for all; the line "best" gives each side its own best size.
 
-Then what a probe costs: the time of the whole pass (plans, model, twins, sums) with all probes, and how much less it
-takes without each one.
+Then what a probe costs: what the dearest ones add to a whole pass (labels, plans, model, twins, sums, verdict).
 
-    python tests/bench/bench_scan.py [--models l1_h256 l4_h128 l8_h64] [--stories 200] [--rounds 5]
+    python tests/bench/bench_scan.py [--models l1_h256 l4_h128 l8_h64] [--stories 200] [--rounds 5] [--probes-only]
 """
 
 from __future__ import annotations
@@ -43,6 +42,7 @@ from tslens.probes.scan import BATCH_TOKENS, calibrate, read_all, score_heads
 from tslens.stats import BootstrapSums, poisson_weights, second_half
 
 SIZES = (768, 1536, 4096)  # padded tokens a batch
+N_DEAREST = 3  # probes whose cost is timed
 
 
 def main() -> None:
@@ -58,7 +58,7 @@ def main() -> None:
     print(f"{options.stories} author stories, {torch.get_num_threads()} threads, tokens per second")
     if options.probes_only:
         for name in options.models:
-            bench_probes(name, tokenizer, stories[: options.stories // 2])
+            bench_probes(name, tokenizer, stories[: 2 * options.stories])
         return
     print(
         f"{'model':10} {'tslens':>9} {'bridge':>9} {'+stop':>9} {'ratio':>7} {'(range)':>13} {'ratio to +stop':>15}"
@@ -66,7 +66,7 @@ def main() -> None:
     for name in options.models:
         bench_model(name, tokenizer, stories[: options.stories], options.rounds)
     for name in options.models:
-        bench_probes(name, tokenizer, stories[: options.stories // 2])
+        bench_probes(name, tokenizer, stories[: 2 * options.stories])
 
 
 def bench_model(name: str, tokenizer: StoryTokenizer, stories: list, rounds: int) -> None:
@@ -126,32 +126,35 @@ def batches_of(
 
 
 def bench_probes(name: str, tokenizer: StoryTokenizer, stories: list, rounds: int = 3) -> None:
-    """Share of a pass that each probe adds, of the whole before and after: the median over rounds.
+    """What the dearest probes add to a pass, as a share of the pass with all: the median over rounds, and the range.
 
-    The whole is timed anew after every four probes: a machine's speed drifts by more than a probe costs.
+    The dearest by their declared pairs a token, which a test counts. Each is added to a pass that has one cheap probe of
+    labels alone, and timed beside it: a machine's speed drifts by more than one probe adds to a pass with all.
     """
     model = TinyTransformer(
         ModelSpec.from_name(name), tokenizer.vocab_size, seed=0, tokenizer=tokenizer
     ).eval()
     probes = [probe for probe in find_probes().values() if probe.name != "induction"]
-    shares: dict[str, list[float]] = {probe.name: [] for probe in probes}
+    base = next(probe for probe in probes if probe.name == "action")
+    dearest = sorted((probe for probe in probes if probe is not base), key=lambda probe: -probe.cost)[
+        :N_DEAREST
+    ]
+    added: dict[str, list[float]] = {probe.name: [] for probe in dearest}
     whole = []
     for _ in range(rounds):
         whole.append(seconds_of_pass(model, stories, probes))
-        for first in range(0, len(probes), 4):
-            some = probes[first : first + 4]
-            less = [
-                seconds_of_pass(model, stories, [one for one in probes if one is not left]) for left in some
-            ]
-            whole.append(seconds_of_pass(model, stories, probes))
-            around = (whole[-2] + whole[-1]) / 2
-            for left, seconds in zip(some, less, strict=True):
-                shares[left.name].append((around - seconds) / around)
-    middle = sorted(((statistics.median(found), probe) for probe, found in shares.items()), reverse=True)
-    print(f"{name}: {statistics.median(whole):.1f} s for all {len(probes)} probes; one adds, of the pass:")
-    cost = {probe.name: probe.cost for probe in probes}
-    told = (f"{probe} {share:+.0%} ({cost[probe]:g} pairs a token)" for share, probe in middle[:6])
-    print("  " + ", ".join(told), flush=True)
+        for probe in dearest:
+            alone, both = (seconds_of_pass(model, stories, some) for some in ([base], [base, probe]))
+            added[probe.name].append((both - alone) / whole[-1])
+    told = [
+        f"{probe.name} {statistics.median(added[probe.name]):.0%} "
+        f"({min(added[probe.name]):.0%} to {max(added[probe.name]):.0%}; {probe.cost:g} pairs a token)"
+        for probe in dearest
+    ]
+    print(
+        f"{name}: {statistics.median(whole):.1f} s for all {len(probes)} probes on {len(stories)} stories; of it:"
+    )
+    print(f"  {', '.join(told)}", flush=True)
 
 
 @torch.inference_mode()
