@@ -57,9 +57,11 @@ class Gather:
         """Pair sets with the place of each pair in the source."""
         row, place, weight = [_NOTHING], [_NOTHING], [np.zeros(0)]
         for pairs, at in sets:
-            order = (
-                slice(None) if np.all(pairs.cluster[1:] >= pairs.cluster[:-1]) else np.argsort(pairs.cluster)
-            )
+            order: slice | np.ndarray = slice(None)
+            if not np.all(pairs.cluster[1:] >= pairs.cluster[:-1]):
+                order = np.argsort(
+                    pairs.cluster.astype(np.uint16), kind="stable"
+                )  # by radix, as they are few
             row.append(pairs.row[order])
             place.append(at[order])
             weight.append(pairs.weight[order])
