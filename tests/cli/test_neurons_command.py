@@ -52,6 +52,8 @@ def test_the_file_has_the_same_rows(found, folder):
     header, rows = read_jsonl(path, SCHEMA)
     assert rows == found["neurons"]
     assert header["n_explained"] >= 24 and header["labels"][0]["name"] == "pos_adj"
+    assert "NaN" not in path.read_text(encoding="utf-8")  # no JSON
+    assert any(label["word_alone"] is None for label in header["labels"])  # symbols: no story has any
     _, roles = load_neuron_roles(path)
     assert [role.to_json() for role in roles] == rows
     record = json.loads(path.with_suffix(".provenance.json").read_text(encoding="utf-8"))

@@ -88,6 +88,7 @@ def test_three_neurons_are_no_group(model, read, batches):
         replace(role, status="no") if i == LOUD[0] else role for i, role in enumerate(roles_of(read, "quote"))
     ]
     assert dose_effects(model, batches, read, few) == []
+    assert dose_effects(model, [], read, roles_of(read, "sentence_end")) == []  # causes were not asked for
 
 
 def test_a_label_in_one_neuron_and_one_that_is_spread(read):

@@ -330,11 +330,9 @@ def test_summary_counts_each_head_once_by_its_best_row() -> None:
         score(HeadId(0, 0), 0.8), score(HeadId(0, 0), 0.3, probe="sentence_end"), score(HeadId(0, 1), 0.4),
         score(HeadId(0, 2), 0.3, probe="sentence_end"), score(HeadId(0, 3), 0.9, "unclear"),
     ]  # fmt: skip
-    found = (
-        "3 of 4 heads have a candidate role: 2 previous token, 1 sentence end. Each head counts once, by its strongest "
-        "row."
-    )
-    assert summary(rows, "m") == summary(rows[::-1], "m") == found
+    found = "3 of 4 heads have a candidate role: 2 previous token, 1 sentence end."
+    assert summary(rows, "m") == f"{found} Each head counts once, by its strongest row."
+    assert summary(rows[::-1], "m") == summary(rows, "m")
     assert summary(rows[4:], "m").startswith("None of the 1 heads of m")
 
 

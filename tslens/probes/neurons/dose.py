@@ -65,6 +65,8 @@ def dose_effects(
     progress: Callable[[str], None] = lambda label: None,
 ) -> list[Dose]:
     """Of each label with four neurons or more. ``roles``: of the neurons of ``read``, in its order."""
+    if not batches:
+        return []
     clean = [CleanLosses.of(model, batch) for batch in batches]
     edges = loss_edges(clean)
     found: list[Dose] = []

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from tslens.probes.neurons.dose import Dose
 from tslens.probes.neurons.stream import Read
@@ -34,6 +34,10 @@ class LabelFacts:
     bigram_alone: float
     twins: float
     is_read: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON types; an area of a label that all tokens have or none is null."""
+        return {name: None if value != value else value for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)

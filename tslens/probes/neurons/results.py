@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ def save_neuron_roles(
         "floor": report.floor,
         "counts_at_floors": dict(report.counts_at_floors),
         "doses": [dose.to_json() for dose in report.doses],
-        "labels": [asdict(label) for label in report.labels],
+        "labels": [label.to_json() for label in report.labels],
     }
     write_jsonl(path, SCHEMA, header, (role.to_json() for role in report.roles))
     write_json(path.with_suffix(".provenance.json"), record.to_json())
