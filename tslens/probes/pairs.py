@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 
 from tslens.probes.batch import TokenBatch
 from tslens.probes.profile import octave
-from tslens.probes.units import KINDS, Asked, UnitPairs
+from tslens.probes.units import KINDS, Asked, UnitPairs, numbers
 from tslens.types import Position
 
 N_SHIFTS = 2
@@ -45,6 +45,7 @@ class Pairs:
 
     def select(self, chosen: Bool[np.ndarray, " pair"]) -> Pairs:
         """Some of the pairs, their weights as they are."""
+        chosen = np.flatnonzero(chosen)
         return Pairs(
             *(array[chosen] for array in (self.cluster, self.row, self.query, self.key, self.weight))
         )
@@ -108,8 +109,10 @@ def distinct(code: Int[np.ndarray, " member"]) -> Int[np.ndarray, " distinct"]:
 
 def pieces(asked: Asked, batch: TokenBatch) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Row, query, key of every piece, and which pair it is of."""
-    first = batch.units.first[asked.row, asked.unit]
-    size = batch.units.last[asked.row, asked.unit] - first + 1
+    units = batch.units
+    unit = asked.row * units.first.shape[1] + asked.unit
+    first = units.first.reshape(-1)[unit]
+    size = units.last.reshape(-1)[unit] - first + 1
     pair = np.repeat(np.arange(len(size)), size)
     place = np.arange(len(pair)) - np.repeat(np.cumsum(size) - size, size)
     return asked.row[pair], asked.query[pair], first[pair] + place, pair
@@ -152,39 +155,41 @@ def match(
     units, kind = batch.units, batch.units.kind
     n_rows, n_units = kind.shape
     askers = np.where(kind >= 0, stand_ins.asker[kind], -1)
-    wanted, target_class = np.unique(stand_ins.wanted[kind[asked.row, asked.unit]], return_inverse=True)
-    number = np.full(len(KINDS) + 1, -1)  # of each class that is wanted, counted from 0
-    number[wanted[wanted >= 0]] = np.flatnonzero(wanted >= 0)
+    target_wants = stand_ins.wanted[kind[asked.row, asked.unit]]
+    is_wanted = _marks(target_wants, len(KINDS) + 1)  # the last place is of -1, here and below
+    is_wanted[-1] = False
+    number = np.where(is_wanted, np.cumsum(is_wanted) - 1, -1)  # of each class that is wanted, counted from 0
     classes = np.where(kind >= 0, number[stand_ins.of[kind]], -1)
-    has_class = wanted[target_class] >= 0
-    n_classes = max(len(wanted), 1)
+    target_class, has_class = number[target_wants], target_wants >= 0
+    n_classes = max(int(is_wanted.sum()), 1)
 
-    # Of all pairs of units, those that could stand for any target.
-    asking = np.isin(askers, np.unique(askers[asked.row, asked.asker]))
-    could = (units.lag(position) > 0) & asking[:, :, None] & (classes >= 0)[:, None, :]
-    other = units.asked(could & ~units.flags(related), position)
-    other_class = classes[other.row, other.unit]
+    # Of all pairs of units, those that could stand for any target, and their bins: octave of distance, class.
+    asks = _marks(askers[asked.row, asked.asker], len(KINDS) + 1)
+    could = (units.lag(position) > 0) & asks[askers][:, :, None] & (classes >= 0)[:, None, :]
+    asker, other = numbers(could & ~units.flags(related))
+    n_bins = N_OCTAVES * n_classes
+    bins = units.octave(position) * n_classes + classes[:, None, :].astype(np.int16)
+    other_bin = bins.reshape(-1)[other]
+    target_bin = asked.octave * n_classes + target_class
 
-    def cells(pairs: Asked, asks: np.ndarray, size: int, group: np.ndarray) -> np.ndarray:
-        """Row, what asks, octave of distance, class."""
-        cell: np.ndarray = ((pairs.row * size + asks) * N_OCTAVES + pairs.octave) * n_classes + group
-        return cell
+    near_target = (asked.row * n_units + asked.asker) * n_bins + target_bin
+    near_other = asker * n_bins + other_bin
+    met = has_class & _marks(near_other, n_rows * n_units * n_bins)[near_target]
+    used = _marks(near_target[met], n_rows * n_units * n_bins)[near_other]
 
-    n_near = n_rows * n_units * N_OCTAVES * n_classes
-    near_target = cells(asked, asked.asker, n_units, target_class)
-    near_other = cells(other, other.asker, n_units, other_class)
-    met = has_class & _marks(near_other, n_near)[near_target]
-    used = _marks(near_target[met], n_near)[near_other]
+    like = np.arange(n_rows)[:, None] * len(KINDS) + askers  # askers of a story that stand for each other
+    far_target = like[asked.row, asked.asker] * n_bins + target_bin
+    far_other = like.reshape(-1)[asker] * n_bins + other_bin
+    met_far = has_class & ~met & _marks(far_other, n_rows * len(KINDS) * n_bins)[far_target]
+    used_far = _marks(far_target[met_far], n_rows * len(KINDS) * n_bins)[far_other]
 
-    n_far = n_rows * len(KINDS) * N_OCTAVES * n_classes
-    far_target = cells(asked, askers[asked.row, asked.asker], len(KINDS), target_class)
-    far_other = cells(other, askers[other.row, other.asker], len(KINDS), other_class)
-    met_far = has_class & ~met & _marks(far_other, n_far)[far_target]
-    used_far = _marks(far_target[met_far], n_far)[far_other]
+    kept = np.concatenate([np.flatnonzero(met), np.flatnonzero(met_far)])
+    used_all = np.concatenate([np.flatnonzero(used), np.flatnonzero(used_far)])
+    n_near = n_rows * n_units * n_bins
     return Matched(
-        asked.select(met) + asked.select(met_far),
+        asked.select(kept),
         np.concatenate([near_target[met], n_near + far_target[met_far]]),
-        other.select(used) + other.select(used_far),
+        units.asked_at(asker[used_all], other[used_all], position),
         np.concatenate([near_other[used], n_near + far_other[used_far]]),
     )
 
@@ -269,8 +274,8 @@ def shifted(pairs: Pairs, batch: TokenBatch) -> Pairs:
                 shift[at] = _drawn_shift(seed, index, int(n))
         chosen = shift[pairs.row] > 0
         row, by, size = pairs.row[chosen], shift[pairs.row[chosen]], n_pos[pairs.row[chosen]]
-        query = (pairs.query[chosen] - 1 + by) % size + 1
-        key = (pairs.key[chosen] - 1 + by) % size + 1
+        query, key = pairs.query[chosen] + by, pairs.key[chosen] + by  # at most once around
+        query, key = np.where(query > size, query - size, query), np.where(key > size, key - size, key)
         whole = key < query
         parts.append(averaged(row[whole], query[whole], key[whole]))
     both = parts[0] + parts[1]

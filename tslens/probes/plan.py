@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -21,10 +22,8 @@ from torch import Tensor
 from tslens.probes.base import Calibration, Null, Probe
 from tslens.probes.batch import TokenBatch
 from tslens.probes.pairs import Pairs
-from tslens.probes.profile import heads_last, read_profile, slot_of
+from tslens.probes.profile import heads_last, n_slots, read_profile, slot_of
 from tslens.types import Position
-
-_NOTHING = np.zeros(0, dtype=np.int64)
 
 Kind = Literal["value", "all", "mul", "null"]
 
@@ -43,36 +42,35 @@ class Measure:
 class Gather:
     """Weighted sums of places of a source ``[row, head, place]``: pairs of a pattern, or slots of its profile.
 
-    Pairs are sorted by segment = pair set x cluster; ``sizes`` says how many each has.
+    ``column``: row x places + place of each pair; pairs are sorted by segment = pair set x cluster, and ``sizes`` says
+    how many each has. ``n_columns``: rows x places of the source.
     """
 
-    row: Int[Tensor, " pair"]
-    place: Int[Tensor, " pair"]
+    column: Int[Tensor, " pair"]
     weight: Float[Tensor, " pair"]
     sizes: Int[Tensor, "pair_set cluster"]
-    _made: dict[tuple[int, int], Tensor] = field(default_factory=dict, repr=False, compare=False)
+    n_columns: int
 
     @classmethod
-    def of(cls, sets: Sequence[tuple[Pairs, np.ndarray]], n_clusters: int) -> Gather:
+    def of(
+        cls, sets: Sequence[tuple[Pairs, np.ndarray]], n_clusters: int, *, n_rows: int, n_places: int
+    ) -> Gather:
         """Pair sets with the place of each pair in the source."""
-        row, place, weight = [_NOTHING], [_NOTHING], [np.zeros(0)]
-        for pairs, at in sets:
-            order: slice | np.ndarray = slice(None)
-            if not np.all(pairs.cluster[1:] >= pairs.cluster[:-1]):
-                order = np.argsort(
-                    pairs.cluster.astype(np.uint16), kind="stable"
-                )  # by radix, as they are few
-            row.append(pairs.row[order])
-            place.append(at[order])
-            weight.append(pairs.weight[order])
-        sizes = [np.bincount(pairs.cluster, minlength=n_clusters) for pairs, _ in sets]
+        columns, weights = [np.zeros(0, dtype=np.int32)], [np.zeros(0, dtype=np.float32)]
+        sizes = np.zeros((len(sets), n_clusters), dtype=np.int64)
+        for index, (pairs, place) in enumerate(sets):
+            column, weight = (pairs.row * n_places + place).astype(np.int32), pairs.weight.astype(np.float32)
+            if np.any(pairs.cluster[1:] < pairs.cluster[:-1]):
+                order = np.argsort(pairs.cluster.astype(np.uint16), kind="stable")  # by radix: they are few
+                column, weight = column[order], weight[order]
+            columns.append(column)
+            weights.append(weight)
+            sizes[index] = np.bincount(pairs.cluster, minlength=n_clusters)
         return cls(
-            row=torch.from_numpy(np.concatenate(row)),
-            place=torch.from_numpy(np.concatenate(place)),
-            weight=torch.from_numpy(np.concatenate(weight)).float(),
-            sizes=torch.from_numpy(np.stack(sizes))
-            if sets
-            else torch.zeros(0, n_clusters, dtype=torch.int64),
+            torch.from_numpy(np.concatenate(columns)),
+            torch.from_numpy(np.concatenate(weights)),
+            torch.from_numpy(sizes),
+            n_rows * n_places,
         )
 
     def sums(self, source: Float[Tensor, "row head place"]) -> Float[Tensor, "pair_set cluster head"]:
@@ -81,28 +79,23 @@ class Gather:
         One sparse product, heads last in memory (``source`` is not copied if they are): what a pair reads of all heads
         then lies side by side, which makes it eight times as fast as to gather the pairs and sum them.
         """
-        n_rows, n_heads, n_places = source.shape
-        by_place = source.permute(0, 2, 1).reshape(n_rows * n_places, n_heads)
-        return (self._summing(n_rows, n_places) @ by_place).view(*self.sizes.shape, n_heads)
+        by_place = source.permute(0, 2, 1).reshape(self.n_columns, source.shape[1])
+        return (self._summing @ by_place).view(*self.sizes.shape, source.shape[1])
 
     def select(self, sets: Bool[np.ndarray, " pair_set"]) -> Gather:
         """Some of the pair sets."""
         chosen = torch.from_numpy(sets)
         pairs = torch.repeat_interleave(chosen, self.sizes.sum(1))
-        return Gather(self.row[pairs], self.place[pairs], self.weight[pairs], self.sizes[chosen])
+        return Gather(self.column[pairs], self.weight[pairs], self.sizes[chosen], self.n_columns)
 
-    def _summing(self, n_rows: int, n_places: int) -> Tensor:
-        """Sparse [segment row_place], made once: all sources of a batch have one shape."""
-        if (n_rows, n_places) not in self._made:
-            starts = torch.cat([self.sizes.new_zeros(1), self.sizes.flatten().cumsum(0)])
-            column = self.row * n_places + self.place
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # PyTorch calls the sparse layout beta
-                size = (self.sizes.numel(), n_rows * n_places)
-                self._made[n_rows, n_places] = torch.sparse_csr_tensor(
-                    starts.int(), column.int(), self.weight, size
-                )
-        return self._made[n_rows, n_places]
+    @cached_property
+    def _summing(self) -> Tensor:
+        """Sparse [segment, row x place]."""
+        starts = torch.cat([self.sizes.new_zeros(1), self.sizes.flatten().cumsum(0)])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # PyTorch calls the sparse layout beta
+            size = (self.sizes.numel(), self.n_columns)
+            return torch.sparse_csr_tensor(starts.int(), self.column, self.weight, size)
 
 
 @dataclass(frozen=True)
@@ -189,8 +182,7 @@ class _Part:
 class _Builder:
     """Collects pair sets, of the pattern and of its profile, and measures made of them."""
 
-    def __init__(self, n_clusters: int) -> None:
-        self.n_clusters = n_clusters
+    def __init__(self) -> None:
         self.sets: list[Pairs] = []
         self.from_profile: list[bool] = []
         self.measures: list[tuple[Measure, list[_Part], tuple[np.ndarray, np.ndarray] | None]] = []
@@ -214,19 +206,10 @@ class _Builder:
         else:
             self.measures.append((name, [mine], null.number))
 
-    def present(self) -> np.ndarray:
-        """[cluster measure]: every pair set of the measure has a pair in the story; "mul" counts none as 0."""
-        has = np.stack([np.bincount(s.cluster, minlength=self.n_clusters) > 0 for s in self.sets], axis=1)
-        columns = [
-            has[:, [part.pair_set for part in parts]].all(1) | (measure.kind == "mul")
-            for measure, parts, _ in self.measures
-        ]
-        return np.stack(columns, axis=1)
-
 
 def make_plan(batch: TokenBatch, probes: Sequence[Probe], calibration: Calibration) -> Plan:
     """Rows of the probes on a batch, compiled. Fewer clusters than rows where a probe compares rows."""
-    build = _Builder(len(batch.cluster))
+    build = _Builder()
     for probe in probes:
         for row in probe.rows(batch, calibration):
             value = build.add_set(row.value)
@@ -242,35 +225,39 @@ def make_plan(batch: TokenBatch, probes: Sequence[Probe], calibration: Calibrati
 
 
 def _compile(batch: TokenBatch, clusters: tuple[int, ...], build: _Builder) -> Plan:
-    n_sets, n_measures, n_pos = len(build.sets), len(build.measures), batch.tokens.shape[1]
+    (n_rows, n_pos), n_clusters = batch.tokens.shape, len(clusters)
+    n_sets, n_measures = len(build.sets), len(build.measures)
     order = np.argsort(build.from_profile, kind="stable")  # sets of the pattern first
     new_number = np.argsort(order)
-    in_pattern = [
-        (s, s.query * n_pos + s.key) for s, p in zip(build.sets, build.from_profile, strict=True) if not p
-    ]
-    in_profile = [
-        (s, slot_of(s.query, s.distance)) for s, p in zip(build.sets, build.from_profile, strict=True) if p
-    ]
+    sets = list(zip(build.sets, build.from_profile, strict=True))
+    in_pattern = [(s, s.query * n_pos + s.key) for s, from_profile in sets if not from_profile]
+    in_profile = [(s, slot_of(s.query, s.distance)) for s, from_profile in sets if from_profile]
+    pairs = Gather.of(in_pattern, n_clusters, n_rows=n_rows, n_places=n_pos * n_pos)
+    slots = Gather.of(in_profile, n_clusters, n_rows=n_rows, n_places=n_slots(n_pos))
+    has = torch.cat([pairs.sizes, slots.sizes]).numpy() > 0
     combine = np.zeros((n_measures, n_sets), dtype=np.float32)
-    number = np.zeros((2, len(clusters), n_measures), dtype=np.float32)
-    factor = np.ones((len(clusters), n_measures), dtype=np.float32)
+    present = np.ones((n_clusters, n_measures), dtype=bool)  # "mul" counts no query as 0
+    number = np.zeros((2, n_clusters, n_measures), dtype=np.float32)
+    factor = np.ones((n_clusters, n_measures), dtype=np.float32)
     for column, (measure, parts, numbers) in enumerate(build.measures):
         for part in parts:
             combine[column, new_number[part.pair_set]] = part.sign
         if numbers is not None:
             number[0, :, column], number[1, :, column] = numbers
         if measure.kind == "mul":
-            factor[:, column] = _queries_over_positions(build.sets[parts[0].pair_set], batch, len(clusters))
+            factor[:, column] = _queries_over_positions(build.sets[parts[0].pair_set], batch, n_clusters)
+        else:
+            present[:, column] = has[new_number[[part.pair_set for part in parts]]].all(0)
     return Plan(
         tokens=torch.from_numpy(batch.tokens),
         length=torch.from_numpy(batch.length),
         cluster=clusters,
-        pairs=Gather.of(in_pattern, len(clusters)),
-        slots=Gather.of(in_profile, len(clusters)),
+        pairs=pairs,
+        slots=slots,
         combine=torch.from_numpy(combine),
         number=(torch.from_numpy(number[0]), torch.from_numpy(number[1])),
         factor=torch.from_numpy(factor),
-        present=torch.from_numpy(build.present()),
+        present=torch.from_numpy(present),
         measures=tuple(measure for measure, _, _ in build.measures),
     )
 

@@ -11,7 +11,6 @@ them and whether the model uses them, on the first stories, which are kept.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tslens.allocator import keep_freed_memory
 from tslens.corpus.labelled import read_labels
 from tslens.corpus.stories import normalise
 from tslens.errors import ModelError, ProbeInputError
@@ -82,6 +82,7 @@ def score_heads(
     Raises ProbeInputError if no story is left, or if one is too short; DataError if a probe that was asked for needs
     labels that cannot be had.
     """
+    keep_freed_memory()
     if model.tokenizer is None:
         raise ModelError(
             "This model has no tokenizer, so it cannot read stories.", "Give one with a tokenizer.json."
@@ -219,13 +220,18 @@ def calibrate(
 ) -> Calibration:
     """Count tokens, and distances from query to target, on some batches."""
     counts = np.zeros(d_vocab, dtype=np.int64)
-    distances: dict[tuple[str, str], Counter[int]] = {}
+    furthest = max(batch.tokens.shape[1] for batch in batches)
+    distances: dict[tuple[str, str], np.ndarray] = {}
     for batch in batches:
         counts += np.bincount(batch.tokens[batch.is_query], minlength=d_vocab)
         for probe in probes:
             for position, found in probe.calibrate(batch).items():
-                distances.setdefault((probe.name, position), Counter()).update(found.tolist())
-    offsets = {key: sorted(c, key=lambda d: (-c[d], d)) for key, c in distances.items()}
+                seen = distances.setdefault((probe.name, position), np.zeros(furthest, dtype=np.int64))
+                seen += np.bincount(found, minlength=furthest)
+    offsets = {  # most frequent first, of two alike the nearer
+        key: [int(distance) for distance in np.argsort(-seen, kind="stable") if seen[distance]]
+        for key, seen in distances.items()
+    }
     return Calibration(counts, offsets, window)
 
 
