@@ -125,12 +125,12 @@ def batches_of(
     return list(story_batches(stories, tokenizer, n_ctx=512, batch_tokens=size, labels=needs_of(probes)))
 
 
-def bench_probes(name: str, tokenizer: StoryTokenizer, stories: list, rounds: int = 4) -> None:
+def bench_probes(name: str, tokenizer: StoryTokenizer, stories: list, rounds: int = 5) -> None:
     """What the dearest probes add to a pass, as a share of the pass with all.
 
     The dearest by their declared pairs a token, which a test counts. Each is added to a pass that has one cheap probe
-    of labels alone, and timed beside it. Of every kind of pass the fastest counts: a machine is slowed now and then by
-    more than one probe adds.
+    of labels alone, and timed right behind it: a machine's speed drifts by more in minutes than one probe adds. The
+    median over rounds of the difference counts.
     """
     model = TinyTransformer(
         ModelSpec.from_name(name), tokenizer.vocab_size, seed=0, tokenizer=tokenizer
@@ -138,21 +138,25 @@ def bench_probes(name: str, tokenizer: StoryTokenizer, stories: list, rounds: in
     probes = {probe.name: probe for probe in find_probes().values() if probe.name != "induction"}
     base = probes.pop("action")
     dearest = sorted(probes.values(), key=lambda probe: -probe.cost)[:N_DEAREST]
-    seconds: dict[str, list[float]] = {}
+    whole: list[float] = []
+    added: dict[str, list[float]] = {probe.name: [] for probe in dearest}
+    seconds_of_pass(model, stories, [base])  # warms up
     for _ in range(rounds):
-        passes = {"all": [base, *probes.values()], "base": [base]}
-        passes |= {probe.name: [base, probe] for probe in dearest}
-        for kind, chosen in passes.items():
-            seconds.setdefault(kind, []).append(seconds_of_pass(model, stories, chosen))
-    least = {kind: min(found) for kind, found in seconds.items()}
-    told = [
-        f"{probe.name} {(least[probe.name] - least['base']) / least['all']:.1%} ({probe.cost:g} pairs a token)"
-        for probe in dearest
-    ]
+        whole.append(seconds_of_pass(model, stories, [base, *probes.values()]))
+        for probe in dearest:
+            without = seconds_of_pass(model, stories, [base])
+            added[probe.name].append(seconds_of_pass(model, stories, [base, probe]) - without)
+    seconds = statistics.median(whole)
     print(
-        f"{name}: {least['all']:.1f} s for all {len(probes) + 1} probes on {len(stories)} stories; one adds of it:"
+        f"{name}: {seconds:.1f} s for all {len(probes) + 1} probes on {len(stories)} stories; one adds of it:"
     )
-    print(f"  {', '.join(told)}", flush=True)
+    for probe in dearest:
+        shares = [more / seconds for more in added[probe.name]]
+        print(
+            f"  {probe.name:16} {statistics.median(shares):6.1%} ({min(shares):.1%} to {max(shares):.1%}), "
+            f"{probe.cost:g} pairs a token",
+            flush=True,
+        )
 
 
 @torch.inference_mode()
