@@ -86,8 +86,9 @@ def asked_at(pairs: UnitPairs, batch: TokenBatch, position: Position) -> Asked:
     Before it, where the model predicts it, pairs whose key is that very token are left out.
     """
     units = batch.units
-    query = units.asks_at(position)[pairs.row, pairs.query]
-    last = units.last[pairs.row, pairs.key]
+    begin = pairs.row * units.kind.shape[1]
+    query = units.asks_at(position).reshape(-1)[begin + pairs.query]
+    last = units.last.reshape(-1)[begin + pairs.key]
     return Asked(pairs.row, query, pairs.query, pairs.key, query - last).select(last < query)
 
 
@@ -95,12 +96,15 @@ def on_tokens(asked: Asked, batch: TokenBatch) -> Pairs:
     """Attention to a unit is the sum over its pieces; a piece that two keys of a query share counts once."""
     row, query, key, _ = pieces(asked, batch)
     size = batch.tokens.shape[1]
-    code = distinct((row * size + query) * size + key)
-    return averaged(code // size**2, code // size % size, code % size)
+    code = (row * size + query) * size + key
+    found = distinct(code)
+    if found is not code:
+        row, query, key = found // size**2, found // size % size, found % size
+    return averaged(row, query, key)
 
 
 def distinct(code: Int[np.ndarray, " member"]) -> Int[np.ndarray, " distinct"]:
-    """Each number once, in order: ``numpy.unique``, which hashes, three times as fast."""
+    """Each number once, in order; the array itself if it is so. ``numpy.unique``, which hashes, three times as fast."""
     if np.all(code[1:] > code[:-1]):
         return code
     code = np.sort(code)
@@ -114,8 +118,8 @@ def pieces(asked: Asked, batch: TokenBatch) -> tuple[np.ndarray, np.ndarray, np.
     first = units.first.reshape(-1)[unit]
     size = units.last.reshape(-1)[unit] - first + 1
     pair = np.repeat(np.arange(len(size)), size)
-    place = np.arange(len(pair)) - np.repeat(np.cumsum(size) - size, size)
-    return asked.row[pair], asked.query[pair], first[pair] + place, pair
+    key = np.arange(len(pair)) + np.repeat(first - (np.cumsum(size) - size), size)
+    return asked.row[pair], asked.query[pair], key, pair
 
 
 # Nulls ------------------------------------------------------------------------------------------------------
@@ -155,7 +159,9 @@ def match(
     units, kind = batch.units, batch.units.kind
     n_rows, n_units = kind.shape
     askers = np.where(kind >= 0, stand_ins.asker[kind], -1)
-    target_wants = stand_ins.wanted[kind[asked.row, asked.unit]]
+    begin = asked.row * n_units
+    asker_of_target = begin + asked.asker
+    target_wants = stand_ins.wanted[kind.reshape(-1)[begin + asked.unit]]
     is_wanted = _marks(target_wants, len(KINDS) + 1)  # the last place is of -1, here and below
     is_wanted[-1] = False
     number = np.where(is_wanted, np.cumsum(is_wanted) - 1, -1)  # of each class that is wanted, counted from 0
@@ -164,7 +170,7 @@ def match(
     n_classes = max(int(is_wanted.sum()), 1)
 
     # Of all pairs of units, those that could stand for any target, and their bins: octave of distance, class.
-    asks = _marks(askers[asked.row, asked.asker], len(KINDS) + 1)
+    asks = _marks(askers.reshape(-1)[asker_of_target], len(KINDS) + 1)
     could = (units.lag(position) > 0) & asks[askers][:, :, None] & (classes >= 0)[:, None, :]
     asker, other = numbers(could & ~units.flags(related))
     n_bins = N_OCTAVES * n_classes
@@ -172,26 +178,25 @@ def match(
     other_bin = bins.reshape(-1)[other]
     target_bin = asked.octave * n_classes + target_class
 
-    near_target = (asked.row * n_units + asked.asker) * n_bins + target_bin
-    near_other = asker * n_bins + other_bin
-    met = has_class & _marks(near_other, n_rows * n_units * n_bins)[near_target]
-    used = _marks(near_target[met], n_rows * n_units * n_bins)[near_other]
+    def stand(target: np.ndarray, other: np.ndarray, allowed: np.ndarray, n: int) -> tuple[np.ndarray, ...]:
+        """Of cells of allowed targets and of others: those that have a match, and those that are one."""
+        met = np.flatnonzero(allowed & _marks(other, n)[target])
+        return met, np.flatnonzero(_marks(target[met], n)[other])
 
-    like = np.arange(n_rows)[:, None] * len(KINDS) + askers  # askers of a story that stand for each other
-    far_target = like[asked.row, asked.asker] * n_bins + target_bin
-    far_other = like.reshape(-1)[asker] * n_bins + other_bin
-    met_far = has_class & ~met & _marks(far_other, n_rows * len(KINDS) * n_bins)[far_target]
-    used_far = _marks(far_target[met_far], n_rows * len(KINDS) * n_bins)[far_other]
-
-    kept = np.concatenate([np.flatnonzero(met), np.flatnonzero(met_far)])
-    used_all = np.concatenate([np.flatnonzero(used), np.flatnonzero(used_far)])
+    near_target, near_other = asker_of_target * n_bins + target_bin, asker * n_bins + other_bin
     n_near = n_rows * n_units * n_bins
-    return Matched(
-        asked.select(kept),
-        np.concatenate([near_target[met], n_near + far_target[met_far]]),
-        units.asked_at(asker[used_all], other[used_all], position),
-        np.concatenate([near_other[used], n_near + far_other[used_far]]),
-    )
+    met, used = stand(near_target, near_other, has_class, n_near)
+    target_cell, other_cell = near_target[met], near_other[used]
+    if len(met) < np.count_nonzero(has_class):
+        like = (np.arange(n_rows)[:, None] * len(KINDS) + askers).reshape(-1)  # askers that stand for each other
+        far_target, far_other = like[asker_of_target] * n_bins + target_bin, like[asker] * n_bins + other_bin
+        has_class[met] = False
+        met_far, used_far = stand(far_target, far_other, has_class, n_rows * len(KINDS) * n_bins)
+        met, used = np.concatenate([met, met_far]), np.concatenate([used, used_far])
+        target_cell = np.concatenate([target_cell, n_near + far_target[met_far]])
+        other_cell = np.concatenate([other_cell, n_near + far_other[used_far]])
+    others = units.asked_at(asker[used], other[used], position)
+    return Matched(asked.select(met), target_cell, others, other_cell)
 
 
 def _marks(cells: np.ndarray, n_cells: int) -> Bool[np.ndarray, " cell"]:
@@ -250,10 +255,10 @@ def fixed_offset(pairs: Pairs, batch: TokenBatch, distance: int) -> Pairs:
     That is what the same queries pay to that distance, whatever stands there, times the share of queries that have a
     target there. Position 0 is no key.
     """
-    size = batch.tokens.shape[1]
     share = pairs.sums(pairs.distance == distance, len(batch.length))
-    asking = distinct(pairs.row * size + pairs.query)
-    row, query = asking // size, asking % size
+    asks = np.zeros(batch.tokens.shape, dtype=bool)
+    asks[pairs.row, pairs.query] = True
+    row, query = asks.nonzero()
     reaches = query > distance
     paid = averaged(row[reaches], query[reaches], query[reaches] - distance)
     return Pairs(paid.cluster, paid.row, paid.query, paid.key, paid.weight * share[paid.row])
@@ -272,11 +277,10 @@ def shifted(pairs: Pairs, batch: TokenBatch) -> Pairs:
         for at, (seed, n) in enumerate(zip(batch.cluster, n_pos, strict=True)):
             if n >= 8:
                 shift[at] = _drawn_shift(seed, index, int(n))
-        chosen = shift[pairs.row] > 0
-        row, by, size = pairs.row[chosen], shift[pairs.row[chosen]], n_pos[pairs.row[chosen]]
-        query, key = pairs.query[chosen] + by, pairs.key[chosen] + by  # at most once around
+        by, size = shift[pairs.row], n_pos[pairs.row]
+        query, key = pairs.query + by, pairs.key + by  # at most once around
         query, key = np.where(query > size, query - size, query), np.where(key > size, key - size, key)
-        whole = key < query
+        row, whole = pairs.row, np.flatnonzero((key < query) & (by > 0))
         parts.append(averaged(row[whole], query[whole], key[whole]))
     both = parts[0] + parts[1]
     n_parts = sum((np.bincount(part.row, minlength=len(n_pos)) > 0).astype(int) for part in parts)
