@@ -188,7 +188,9 @@ def match(
     met, used = stand(near_target, near_other, has_class, n_near)
     target_cell, other_cell = near_target[met], near_other[used]
     if len(met) < np.count_nonzero(has_class):
-        like = (np.arange(n_rows)[:, None] * len(KINDS) + askers).reshape(-1)  # askers that stand for each other
+        like = (np.arange(n_rows)[:, None] * len(KINDS) + askers).reshape(
+            -1
+        )  # askers that stand for each other
         far_target, far_other = like[asker_of_target] * n_bins + target_bin, like[asker] * n_bins + other_bin
         has_class[met] = False
         met_far, used_far = stand(far_target, far_other, has_class, n_rows * len(KINDS) * n_bins)
