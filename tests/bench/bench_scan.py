@@ -13,6 +13,7 @@ Then what a probe costs: what the dearest ones add to a whole pass (labels, plan
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import statistics
@@ -141,6 +142,8 @@ def bench_probes(name: str, tokenizer: StoryTokenizer, stories: list, rounds: in
     whole: list[float] = []
     added: dict[str, list[float]] = {probe.name: [] for probe in dearest}
     seconds_of_pass(model, stories, [base])  # warms up
+    gc.collect()
+    gc.freeze()  # that the bench holds stories is no cost of a probe: a collection would look at them all
     for _ in range(rounds):
         whole.append(seconds_of_pass(model, stories, [base, *probes.values()]))
         for probe in dearest:

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -38,6 +38,21 @@ class Measure:
     null: str = ""
 
 
+class Places(NamedTuple):
+    """Places of a source that are summed: the cluster each counts in, row x places + place, and its weight."""
+
+    cluster: Int[np.ndarray, " pair"]
+    column: Int[np.ndarray, " pair"]
+    weight: Float[np.ndarray, " pair"]
+
+    def merged(self, n_columns: int) -> Places:
+        """Each place of a cluster once."""
+        code = self.cluster * n_columns + self.column
+        weight = np.bincount(code, weights=self.weight)
+        there = np.flatnonzero(np.bincount(code))
+        return Places(there // n_columns, there % n_columns, weight[there])
+
+
 @dataclass(frozen=True)
 class Gather:
     """Weighted sums of places of a source ``[row, head, place]``: pairs of a pattern, or slots of its profile.
@@ -52,26 +67,20 @@ class Gather:
     n_columns: int
 
     @classmethod
-    def of(
-        cls, sets: Sequence[tuple[Pairs, np.ndarray]], n_clusters: int, *, n_rows: int, n_places: int
-    ) -> Gather:
-        """Pair sets with the place of each pair in the source."""
+    def of(cls, sets: Sequence[Places], n_clusters: int, n_columns: int) -> Gather:
+        """Of sets of places."""
         columns, weights = [np.zeros(0, dtype=np.int32)], [np.zeros(0, dtype=np.float32)]
         sizes = np.zeros((len(sets), n_clusters), dtype=np.int64)
-        for index, (pairs, place) in enumerate(sets):
-            column, weight = (pairs.row * n_places + place).astype(np.int32), pairs.weight.astype(np.float32)
-            if np.any(pairs.cluster[1:] < pairs.cluster[:-1]):
-                order = np.argsort(pairs.cluster.astype(np.uint16), kind="stable")  # by radix: they are few
+        for index, (cluster, at, much) in enumerate(sets):
+            column, weight = at.astype(np.int32), much.astype(np.float32)
+            if np.any(cluster[1:] < cluster[:-1]):
+                order = np.argsort(cluster.astype(np.uint16), kind="stable")  # by radix: they are few
                 column, weight = column[order], weight[order]
             columns.append(column)
             weights.append(weight)
-            sizes[index] = np.bincount(pairs.cluster, minlength=n_clusters)
-        return cls(
-            torch.from_numpy(np.concatenate(columns)),
-            torch.from_numpy(np.concatenate(weights)),
-            torch.from_numpy(sizes),
-            n_rows * n_places,
-        )
+            sizes[index] = np.bincount(cluster, minlength=n_clusters)
+        column, weight = np.concatenate(columns), np.concatenate(weights)
+        return cls(torch.from_numpy(column), torch.from_numpy(weight), torch.from_numpy(sizes), n_columns)
 
     def sums(self, source: Float[Tensor, "row head place"]) -> Float[Tensor, "pair_set cluster head"]:
         """The weighted sum of each segment.
@@ -230,10 +239,19 @@ def _compile(batch: TokenBatch, clusters: tuple[int, ...], build: _Builder) -> P
     order = np.argsort(build.from_profile, kind="stable")  # sets of the pattern first
     new_number = np.argsort(order)
     sets = list(zip(build.sets, build.from_profile, strict=True))
-    in_pattern = [(s, s.query * n_pos + s.key) for s, from_profile in sets if not from_profile]
-    in_profile = [(s, slot_of(s.query, s.distance)) for s, from_profile in sets if from_profile]
-    pairs = Gather.of(in_pattern, n_clusters, n_rows=n_rows, n_places=n_pos * n_pos)
-    slots = Gather.of(in_profile, n_clusters, n_rows=n_rows, n_places=n_slots(n_pos))
+    in_pattern = [
+        Places(s.cluster, (s.row * n_pos + s.query) * n_pos + s.key, s.weight)
+        for s, from_profile in sets
+        if not from_profile
+    ]
+    per_row = n_slots(n_pos)
+    in_profile = [  # merged, as many pairs have one slot
+        Places(s.cluster, s.row * per_row + slot_of(s.query, s.distance), s.weight).merged(n_rows * per_row)
+        for s, from_profile in sets
+        if from_profile
+    ]
+    pairs = Gather.of(in_pattern, n_clusters, n_rows * n_pos * n_pos)
+    slots = Gather.of(in_profile, n_clusters, n_rows * per_row)
     has = torch.cat([pairs.sizes, slots.sizes]).numpy() > 0
     combine = np.zeros((n_measures, n_sets), dtype=np.float32)
     present = np.ones((n_clusters, n_measures), dtype=bool)  # "mul" counts no query as 0
