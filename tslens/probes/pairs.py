@@ -51,9 +51,13 @@ class Pairs:
         )
 
     def __add__(self, other: Pairs) -> Pairs:
-        mine = (self.cluster, self.row, self.query, self.key, self.weight)
-        theirs = (other.cluster, other.row, other.query, other.key, other.weight)
-        return Pairs(*(np.concatenate(both) for both in zip(mine, theirs, strict=True)))
+        row, query, key, weight = (
+            np.concatenate([getattr(self, name), getattr(other, name)])
+            for name in ("row", "query", "key", "weight")
+        )
+        if self.cluster is self.row and other.cluster is other.row:
+            return Pairs(row, row, query, key, weight)
+        return Pairs(np.concatenate([self.cluster, other.cluster]), row, query, key, weight)
 
     def sums(self, per_pair: Float[np.ndarray, " pair"], n_clusters: int) -> Float[np.ndarray, " cluster"]:
         """Sum over each story's pairs of weight times a number."""
@@ -94,7 +98,22 @@ def asked_at(pairs: UnitPairs, batch: TokenBatch, position: Position) -> Asked:
 
 def on_tokens(asked: Asked, batch: TokenBatch) -> Pairs:
     """Attention to a unit is the sum over its pieces; a piece that two keys of a query share counts once."""
-    row, query, key, _ = pieces(asked, batch)
+    return _each_once(*pieces(asked, batch)[:3], batch)
+
+
+def both_on_tokens(
+    related: Asked, chosen: Bool[np.ndarray, " pair"], batch: TokenBatch
+) -> tuple[Pairs, Pairs]:
+    """The same of the chosen pairs and of all."""
+    row, query, key, pair = pieces(related, batch)
+    every = _each_once(row, query, key, batch)
+    if chosen.all():
+        return every, every
+    kept = np.flatnonzero(chosen[pair])
+    return _each_once(row[kept], query[kept], key[kept], batch), every
+
+
+def _each_once(row: np.ndarray, query: np.ndarray, key: np.ndarray, batch: TokenBatch) -> Pairs:
     size = batch.tokens.shape[1]
     code = (row * size + query) * size + key
     found = distinct(code)

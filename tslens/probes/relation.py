@@ -18,10 +18,10 @@ from tslens.probes.batch import TokenBatch
 from tslens.probes.pairs import (
     StandIns,
     asked_at,
+    both_on_tokens,
     fixed_offset,
     match,
     matched_difference,
-    on_tokens,
     shifted,
 )
 from tslens.probes.units import KIND, KINDS, LabelNeeds, UnitPairs
@@ -63,8 +63,9 @@ class RelationProbe(Probe):
     def _row(self, batch: TokenBatch, calibration: Calibration, position: Position) -> Row:
         related = asked_at(self.pairs(batch), batch, position)
         offsets = calibration.offsets.get((self.name, position), [])
-        asked = related.select(related.distance != offsets[0]) if offsets else related
-        value = on_tokens(asked, batch)
+        chosen = related.distance != (offsets[0] if offsets else 0)
+        asked = related.select(chosen)
+        value, value_all = both_on_tokens(related, chosen, batch)
         words = match(asked, related, batch, position, self.kinds())
         nulls = {
             "distance": Null(profile=value),
@@ -72,7 +73,7 @@ class RelationProbe(Probe):
             "words": Null(difference=matched_difference(words, batch)),
             "shifted": Null(pairs=shifted(value, batch)),
         }
-        return Row(position, value, nulls, value_all=on_tokens(related, batch))
+        return Row(position, value, nulls, value_all=value_all)
 
     def kinds(self) -> StandIns:
         """Which kinds of units may stand for which."""
