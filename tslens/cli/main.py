@@ -8,7 +8,7 @@ import warnings
 
 import typer
 
-from tslens.cli import audit, data, demo, export, generate, heads, look, models, neurons, train
+from tslens.cli import audit, data, demo, describe, export, generate, heads, look, models, neurons, train
 from tslens.cli.console import printable
 from tslens.errors import TslensError
 
@@ -32,6 +32,7 @@ for command in (
     generate.generate,
     heads.heads,
     neurons.neurons,
+    describe.describe,
     export.export,
 ):
     app.command()(command)

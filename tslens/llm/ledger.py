@@ -105,6 +105,11 @@ class Ledger:
         """Answers at hand, of all jobs in the folder."""
         return len(self._replies)
 
+    def outcome(self, call: Call, unkept: Mapping[str, CallFailure]) -> Outcome:
+        """What came of a call. ``unkept``: failures by key that are not recorded here (budget, no connection)."""
+        found = self.find(call) or unkept.get(call.key)
+        return found or CallFailure(call.key, "unreachable", "it was not asked")
+
     def find(self, call: Call) -> Outcome | None:
         """What is recorded for a call: its reply (free now), that it was given up, or None.
 

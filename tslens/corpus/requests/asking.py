@@ -101,7 +101,7 @@ def read_story_replies(
     for index in range(n_stories):
         plan = draw_plan(index, seed=asking.seed)
         call = story_call(plan, asking)
-        found = _outcome(call, ledger, unkept)
+        found = ledger.outcome(call, unkept)
         words = {
             "words": [plan.verb, plan.noun, plan.adjective],
             "words_pos": ["VERB", "NOUN", "ADJ"],
@@ -136,7 +136,7 @@ def read_summary_replies(
         if not needs_summary(story):
             yield story, None
             continue
-        found = _outcome(summary_call(index, story, asking), ledger, unkept)
+        found = ledger.outcome(summary_call(index, story, asking), unkept)
         if isinstance(found, CallFailure):
             yield story, Unanswered(index, found.reason, found.detail, {"summary": True})
             continue
@@ -145,13 +145,6 @@ def read_summary_replies(
         marked += ["length"] * (len(summary.split()) not in _WORDS_OF_SUMMARY)
         reply = {**_usage(found, asking), "marked": marked}
         yield replace(story, extra={**story.extra, "summary": summary, "summary_reply": reply}), None
-
-
-def _outcome(call: Call, ledger: Ledger, unkept: dict[str, CallFailure]) -> Reply | CallFailure:
-    found = ledger.find(call) or unkept.get(call.key)
-    if found is None:
-        return CallFailure(call.key, "unreachable", "it was not asked")
-    return found
 
 
 def _usage(reply: Reply, asking: Asking) -> dict[str, Any]:
