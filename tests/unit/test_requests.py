@@ -24,6 +24,7 @@ from tslens.corpus.vocabulary import load_vocabulary
 from tslens.errors import UsageError
 from tslens.labels import FEATURES
 from tslens.llm.calls import CallFailure, Reply
+from tslens.llm.ledger import Ledger
 from tslens.types import Story
 
 ASKING = Asking("some-model", seed=3)
@@ -101,6 +102,8 @@ class Answers:
 
     def find(self, call):
         return self.known.get(call.key)
+
+    outcome = Ledger.outcome
 
 
 def reply(key, text, finish_reason="stop"):
