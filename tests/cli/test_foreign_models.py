@@ -114,3 +114,39 @@ def test_a_pickle_and_another_architecture(tslens, tmp_path, monkeypatch):
     done = tslens("heads", "--model", tmp_path)
     assert done.code == 1
     assert "bert" in done.err
+
+
+def test_neurons_are_those_of_the_same_model_of_ours(tslens, papers_folder, tmp_path, monkeypatch):
+    """Random twins differ, so which rows are candidates may; what was measured of a neuron in both may not."""
+    monkeypatch.chdir(tmp_path)
+    measured = []
+    for model in (papers_folder, "shipped:l4_h64"):
+        done = tslens(
+            "neurons", "--model", model, "--layer", 3, "--n-stories", 40, "--n-explain", 12, "--json"
+        )
+        assert done.code == 0, done.err
+        measured.append({row["neuron"]: row for row in json.loads(done.out)["neurons"]})
+    theirs, ours = measured
+    assert theirs.keys() == ours.keys() == {f"L3N{index}" for index in range(256)}
+    same = [name for name in ours if ours[name]["role"] is not None]
+    n_causes = 0
+    for name in same:
+        mine, other = ours[name], theirs[name]
+        assert other["role"] == mine["role"] and other["auroc"] == pytest.approx(mine["auroc"], abs=2e-3)
+        assert other["writes"]["promotes"][:3] == mine["writes"]["promotes"][:3]
+        if mine["cause"] is not None and other["cause"] is not None:
+            n_causes += 1
+            assert other["cause"]["mean"] == pytest.approx(mine["cause"]["mean"], abs=2e-4)
+            assert other["cause"]["zero"] == pytest.approx(mine["cause"]["zero"], abs=2e-4)
+    assert len(same) > 200 and n_causes > 20
+
+
+def test_neurons_of_a_gated_mlp(tslens, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = tmp_path / "neurons.html"
+    done = tslens("neurons", "--model", folder, "--n-stories", 60, "--n-explain", 4, "--html", page, "--json")
+    assert done.code == 0, done.err
+    rows = json.loads(done.out)["neurons"]
+    assert [row["neuron"] for row in rows] == [f"L0N{index}" for index in range(40)]
+    assert not [row for row in rows if row["status"] == "role"], "it is random"
+    assert page.stat().st_size > 10_000

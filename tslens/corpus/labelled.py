@@ -64,20 +64,25 @@ def _fits(labels: Labels, n_units: int) -> bool:
     indices = [*labels.introduction, *clauses, *labels.antecedent]
     texts = (labels.made_by, *labels.pos, *labels.lemma, *labels.topics, *labels.story_part)
     return (
-        all(-1 <= index < n_units for index in indices)
-        and all(-1 <= index < len(labels.clauses) for index in labels.clause)
-        and all(-1 <= index < n_units for index in (*labels.mention, *labels.quote))
+        _all_below(n_units, indices)
+        and _all_below(len(labels.clauses), labels.clause)
+        and _all_below(n_units, (*labels.mention, *labels.quote))
         and all(isinstance(text, str) for text in texts)
     )
+
+
+def _all_below(n: int, indices: Sequence[int]) -> bool:
+    return not indices or (min(indices) >= -1 and max(indices) < n)
 
 
 def unit_labels(text: str, labels: Labels) -> dict[str, list[Any]]:
     """Every label of ``tslens.labels.LABELS`` per unit: flags as bool, indices as int, categories as str."""
     units = find_units(text)
-    starts = [sentence.start for sentence in find_sentences(text)]
-    sentence = [int(np.searchsorted(starts, start, side="right")) - 1 for start, _ in units]
+    sentences = find_sentences(text)
+    begins = np.searchsorted([one.start for one in sentences], [start for start, _ in units], side="right")
+    sentence: list[int] = (begins - 1).tolist()
     is_word = [text[start].isalnum() for start, _ in units]
-    closing = {s.closing[1] for s in find_sentences(text) if s.closing}
+    closing = {one.closing[1] for one in sentences if one.closing}
     subjects = {clause.subject for clause in labels.clauses}
     actions = {clause.action for clause in labels.clauses}
     objects = {clause.object for clause in labels.clauses}
@@ -184,10 +189,11 @@ def token_units(text: str, offsets: Sequence[Span] | Int[np.ndarray, "token 2"])
     units = find_units(text)
     first, last = align(units, offsets)
     owner = np.full(len(offsets), -1, dtype=np.int64)
-    for words in (False, True):  # words last, so that they win
-        for index, (start, _) in enumerate(units):
-            if text[start].isalnum() == words:
-                owner[first[index] : last[index] + 1] = index
+    is_word = np.array([text[start].isalnum() for start, _ in units], dtype=bool)
+    order = np.argsort(is_word, kind="stable")  # words last, so that they win
+    size = np.maximum(last - first + 1, 0)[order]
+    place = np.arange(size.sum()) + np.repeat(first[order] - (np.cumsum(size) - size), size)
+    owner[place] = np.repeat(order, size)
     return owner
 
 

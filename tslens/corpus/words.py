@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Bool, Int, Int32
@@ -69,7 +70,13 @@ def find_punctuation(text: str) -> list[Span]:
 
 def find_units(text: str) -> list[Span]:
     """Words and single punctuation marks, in the order of the text: what labels are given to."""
-    return [found.span() for found in _PIECE.finditer(text)]
+    return list(_units(text))
+
+
+@lru_cache(maxsize=16)
+def _units(text: str) -> tuple[Span, ...]:
+    """Whoever labels a story asks for its units several times."""
+    return tuple(found.span() for found in _PIECE.finditer(text))
 
 
 def find_sentences(text: str) -> list[Sentence]:

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from tslens.allocator import keep_freed_memory
 from tslens.corpus.text_tokenizer import TextTokenizer
 from tslens.model.story_model import StoryModel
 from tslens.probes.batch import EncodedStory, encoded_batches
@@ -176,6 +177,7 @@ def read_neurons(
     progress: Callable[[int], None] = lambda n_stories: None,
 ) -> Read:
     """Read all batches once."""
+    keep_freed_memory()
     neurons, labels = neurons_of(model, layers), names_with(users)
     adder = _Adder(len(neurons), len(labels), model.cfg.d_vocab)
     sampler = Sampler(len(neurons), len(labels), size=sample_tokens)
@@ -195,13 +197,15 @@ def activations(
     model: StoryModel, batch: LabelledBatch, layers: Sequence[int] | None = None
 ) -> Float[Tensor, "token neuron"]:
     """Activations of the tokens of a batch that are read, on the CPU, layer by layer."""
-    rows, is_read = batch.rows.to(model.device), batch.is_read.to(model.device)
-    found = [
-        post[is_read].float().cpu()
-        for layer, post in enumerate(model.neuron_activations(rows))
-        if layers is None or layer in layers
-    ]
-    return torch.cat(found, 1)
+    chosen = [layer for layer in range(model.cfg.n_layers) if layers is None or layer in layers]
+    read = batch.is_read.flatten().nonzero()[:, 0].to(model.device)
+    d_mlp = model.cfg.d_mlp
+    found = torch.empty(len(read), len(chosen) * d_mlp)
+    for layer, post in enumerate(model.neuron_activations(batch.rows.to(model.device))):
+        if layer in chosen:
+            place = chosen.index(layer) * d_mlp
+            found[:, place : place + d_mlp].copy_(post.flatten(0, 1).index_select(0, read))
+    return found
 
 
 class _Adder:
@@ -227,7 +231,9 @@ class _Adder:
         self.by_label += summed[:-1]
         self.total += summed[-1]
         self.square += (everyone @ activation.square())[0]
-        self.positive += (everyone @ (activation > 0).float())[0]
+        self.positive += (everyone @ activation.sign().clamp_(min=0))[
+            0
+        ]  # six times as fast as (activation > 0)
         self.largest = torch.maximum(self.largest, activation.amax(0))
         self.least = torch.minimum(self.least, activation.amin(0))
         self.by_token.index_add_(0, torch.from_numpy(tokens.token), activation)
@@ -251,16 +257,19 @@ class _Strongest:
         self._n_seen = 0
 
     def add(self, activation: Float[Tensor, "token neuron"], batch: LabelledBatch) -> None:
-        n = batch.is_read.sum(1).tolist()
-        best = [part.max(0) for part in activation.split(n)]
-        number = torch.arange(len(n)) + self._n_seen
-        value = torch.cat([self._value, torch.stack([one.values for one in best])])
-        pos = torch.cat([self._pos, torch.stack([one.indices for one in best]) + 1])
+        parts = activation.split(batch.is_read.sum(1).tolist())
+        number = torch.arange(len(parts)) + self._n_seen
+        value = torch.cat([self._value, torch.stack([part.amax(0) for part in parts])])
         story = torch.cat([self._story, number[:, None].expand(-1, value.shape[1])])
         self._value, order = value.topk(N_EXAMPLES, dim=0)
-        self._pos, self._story = pos.gather(0, order), story.gather(0, order)
+        self._story = story.gather(0, order)
+        self._pos = self._pos.gather(0, order.clamp(max=N_EXAMPLES - 1))
+        is_new = order >= N_EXAMPLES  # few, soon: only of these the place is looked up
+        for index in (order[is_new] - N_EXAMPLES).unique().tolist():
+            rank, neuron = (order == N_EXAMPLES + index).nonzero(as_tuple=True)
+            self._pos[rank, neuron] = parts[index][:, neuron].argmax(0) + 1
         self._stories |= dict(zip(number.tolist(), batch.stories, strict=True))
-        self._n_seen += len(n)
+        self._n_seen += len(parts)
         if len(self._stories) > 2 * self._value.numel():
             self._forget()
 
