@@ -2,10 +2,11 @@
 
 One million tokens of author stories with gold labels through a random ``l4_h128``: tokens per second of (1) the model
 alone, logits and all; (2) ``read_neurons`` with every label, the making of labels included; (3) the same, fed by
-``TransformerBridge.run_with_cache`` with a names filter. In rounds of all three in turn, each on a part of the tokens;
-then the whole million once more by (2) in a process of its own, for its peak memory.
+``TransformerBridge.run_with_cache`` with a names filter. In rounds of all three in turn, each on all tokens: while the
+sample fills, at the beginning, a token costs more. Then the whole million once more by (2) in a process of its own, for
+its peak memory.
 
-    python tests/bench/bench_neurons.py [--model l4_h128] [--tokens 1000000] [--rounds 5]
+    python tests/bench/bench_neurons.py [--model l4_h128] [--tokens 1000000] [--rounds 3]
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", default="l4_h128")
     parser.add_argument("--tokens", type=int, default=1_000_000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--one", action="store_true", help="read the tokens in this process, print its peak")
     options = parser.parse_args()
     n_stories = options.tokens // TOKENS_OF_A_STORY
@@ -74,22 +75,20 @@ def main() -> None:
         return
     from transformer_lens.model_bridge import TransformerBridge
 
-    per_round = n_stories // options.rounds
     model, stories = prepared(options.model, n_stories)
     with tempfile.TemporaryDirectory() as folder:
         export_model(model, "huggingface", Path(folder) / "model")
         bridge = TransformerBridge.boot_transformers(str(Path(folder) / "model"))
     sides = {
-        "forward": lambda part: forward(model, part),
-        "tslens": lambda part: read(model, model.tokenizer, part),
-        "bridge": lambda part: read(Bridged(bridge, model), model.tokenizer, part),
+        "forward": lambda: forward(model, stories),
+        "tslens": lambda: read(model, model.tokenizer, stories),
+        "bridge": lambda: read(Bridged(bridge, model), model.tokenizer, stories),
     }
     speeds: dict[str, list[float]] = {side: [] for side in sides}
-    for number in range(options.rounds):
-        part = stories[number * per_round : (number + 1) * per_round]
+    for _ in range(options.rounds):
         for side, run in sides.items():
             start = time.perf_counter()
-            n_tokens = run(part)
+            n_tokens = run()
             speeds[side].append(n_tokens / (time.perf_counter() - start))
     print(f"{options.model}, {torch.get_num_threads()} threads, tokens per second, {options.rounds} rounds")
     for side, found in speeds.items():

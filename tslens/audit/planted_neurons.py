@@ -173,6 +173,7 @@ def _checks(cases: Sequence[NeuronCase]) -> Iterator[Check]:
     yield Check("planted", "called contextual", "at least", RECALL, share(called), len(called))
     decoys: tuple[Truth, Truth] = ("lexical", "positional")
     for truth in decoys:
-        called = [case.said.basis == truth for case in of(truth) if case.said.basis is not None]
-        note = f"of {len(of(truth))} the others are no discovery"
+        made = [case for case in cases if case.truth == truth]  # at all areas
+        called = [case.said.basis == truth for case in made if case.said.basis is not None]
+        note = f"of {len(made)} the others are no discovery"
         yield Check("decoys", f"called {truth}", "at least", REFUSED, share(called), len(called), note)

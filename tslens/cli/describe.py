@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,12 +18,15 @@ from tslens.cli.console import progress_bar, say, show, show_json, show_table
 if TYPE_CHECKING:
     from tslens.llm.calls import Call, CallFailure
     from tslens.llm.client import Client
+    from tslens.llm.ledger import Ledger
+    from tslens.model.load import ModelSource
     from tslens.model.story_model import StoryModel
-    from tslens.probes.held_out import HeldOut
     from tslens.probes.neurons.describe import Asked, NeuronWords, Subject
-    from tslens.types import NeuronId
+    from tslens.types import NeuronId, Story
 
 SCHEMA = "tslens.neuron_words/1"
+TWIN = "redrawn"
+TOO_FEW = "it fires in too few stories"
 N_STORIES = 400
 
 
@@ -61,30 +67,41 @@ def describe(
     """
     say(f"tslens describe: loading {model} (seed {seed})")
     from tslens.cli.story_rows import check_name
-    from tslens.errors import UsageError
-    from tslens.files import check_writable, refuse_replacing, write_jsonl
+    from tslens.errors import ModelError, UsageError
+    from tslens.files import check_writable, refuse_replacing, write_json, write_jsonl
     from tslens.llm.connect import server_name
     from tslens.model.load import find_model, open_model
     from tslens.probes.held_out import HeldOut
     from tslens.probes.neurons.describe import Asked
+    from tslens.provenance import provenance, utc_now
 
     if (neuron is None) == (roles is None):
         raise UsageError("It is not clear which neurons to describe.", "Give either --neuron or --roles.")
     check_name(out)
+    if out.name.endswith(".gz"):
+        raise UsageError(f"{out} would be packed.", "Name a .jsonl file.")
     refuse_replacing(out, stories)
-    refuse_replacing(out, None if roles is None else str(roles))
+    if roles is not None and roles.exists() and out.exists() and out.samefile(roles):
+        raise UsageError(f"{out} would replace the rows that are read.", "Choose another name.")
     if not dry_run:
         check_writable(out.parent)
     source = find_model(model)
     say(source.note)
+    started, clock = utc_now(), time.monotonic()
     opened = open_model(source, device=options.resolve_device(device))
-    neurons = _chosen(opened, neuron, roles)
+    if opened.tokenizer is None:
+        raise ModelError(
+            "This model has no tokenizer, so it cannot read stories.", "Give one with a tokenizer.json."
+        )
+    neurons = _chosen(opened, source, neuron, roles)
     held_out = HeldOut(opened, stories, n_stories)
-    subjects = _subjects(opened, held_out, neurons, n_stories, seed)
+    read = list(held_out)
+    subjects = _subjects(opened, read, neurons, seed)
     asked = Asked(by, seed, server_name(base_url))
     terms = Terms(by, base_url, budget, price, concurrency, timeout, ledger, retry_failed, batch, poll)
     if dry_run:
-        calls = list(_calls_at_most(subjects.values(), asked))
+        with open_client(terms, out, read_only=True) as client:
+            calls = list(_calls_at_most(client.ledger, subjects.values(), asked))
         if not calls:
             raise UsageError("No neuron fires in enough stories.", "Read more with --n-stories.")
         show_estimate(calls, calls[0], terms, out, as_json=as_json)
@@ -96,16 +113,29 @@ def describe(
             "checkpoint": source.path.name,
             "stories": held_out.source,
             "data_sha256": held_out.sha256,
-            "n_stories": n_stories,
+            "n_stories": len(read),
+            "n_excluded": held_out.n_excluded,
+            "twin": TWIN,
             "by": by,
             "answered_by": models,
             "seed": seed,
         }
         write_jsonl(out, SCHEMA, header, (one.to_json() for one in words))
+        record = provenance(
+            command=shlex.join(["tslens", *sys.argv[1:]]),
+            seed=seed,
+            data=held_out.source,
+            data_sha256=held_out.sha256,
+            started=started,
+            seconds=time.monotonic() - clock,
+        )
+        write_json(out.with_suffix(".provenance.json"), record.to_json())
         _report(words, source.label, client, out, as_json)
 
 
-def _chosen(model: StoryModel, names: list[str] | None, roles: Path | None) -> list[NeuronId]:
+def _chosen(
+    model: StoryModel, source: ModelSource, names: list[str] | None, roles: Path | None
+) -> list[NeuronId]:
     """The neurons that were asked for, each once, in order. Raises UsageError for one that is not there."""
     from typing import Any, cast
 
@@ -115,7 +145,13 @@ def _chosen(model: StoryModel, names: list[str] | None, roles: Path | None) -> l
     from tslens.types import NeuronId
 
     if roles is not None:
-        chosen = [role.neuron for role in load_neuron_roles(roles)[1] if role.status == "role"]
+        header, rows = load_neuron_roles(roles)
+        if (header.get("model"), header.get("checkpoint")) != (source.label, source.path.name):
+            raise UsageError(
+                f"The rows of {roles} are of {header.get('model')}, not of {source.label}.",
+                "Give that model's rows, or name neurons with --neuron.",
+            )
+        chosen = list(dict.fromkeys(role.neuron for role in rows if role.status == "role"))
         if not chosen:
             raise UsageError(f"No neuron of {roles} is a role.", "Name some with --neuron.")
     else:
@@ -126,7 +162,7 @@ def _chosen(model: StoryModel, names: list[str] | None, roles: Path | None) -> l
 
 
 def _subjects(
-    model: StoryModel, held_out: HeldOut, neurons: Sequence[NeuronId], n_stories: int, seed: int
+    model: StoryModel, read: Sequence[Story], neurons: Sequence[NeuronId], seed: int
 ) -> dict[str, Subject | None]:
     """What is asked of each neuron, and of the one in its place in a twin; None where it fires too rarely."""
     from itertools import islice
@@ -136,8 +172,7 @@ def _subjects(
     from tslens.probes.twins import random_twins
 
     assert model.tokenizer is not None
-    read = list(held_out)
-    twin = next(islice(random_twins(model, seed=seed), 1, None))  # the first is fresh, this one redrawn
+    twin = next(islice(random_twins(model, seed=seed), 1, None))  # the first is fresh, the others redrawn
     found: dict[str, Subject | None] = {}
     with progress_bar("reading", 2 * len(read)) as (bar, task):
         for before, (name, one) in enumerate((("", model), ("twin ", twin))):
@@ -147,20 +182,27 @@ def _subjects(
 
             tracks = read_tracks(one, read, neurons, tell)
             for column, neuron in enumerate(neurons):
-                evidence = evidence_of(tracks, column, model.tokenizer, seed=seed)
+                evidence = evidence_of(tracks, column, neuron, model.tokenizer, seed=seed)
                 key = f"{name}{neuron}"
                 found[key] = None if evidence is None else Subject(key, evidence)
+            del tracks
     return found
 
 
-def _calls_at_most(subjects: Iterable[Subject | None], asked: Asked) -> Iterator[Call]:
-    """All calls, the second ones with as many words as are allowed."""
-    from tslens.probes.neurons.describe import MOST_WORDS, detect_calls, explain_call
+def _calls_at_most(ledger: Ledger, subjects: Iterable[Subject | None], asked: Asked) -> Iterator[Call]:
+    """All calls; where the words are not known yet, the second ones have as many characters as are allowed."""
+    from tslens.probes.neurons.describe import (
+        MOST_CHARACTERS,
+        detect_calls,
+        explain_call,
+        read_description,
+    )
 
     there = [one for one in subjects if one is not None]
     yield from (explain_call(one, asked) for one in there)
     for one in there:
-        yield from detect_calls(one, "something " * MOST_WORDS, asked)
+        words = read_description(ledger.outcome(explain_call(one, asked), {}))
+        yield from detect_calls(one, words or "?" * MOST_CHARACTERS, asked)
 
 
 def _answered(
@@ -209,7 +251,7 @@ def _answered(
 
     def missing(name: str) -> str | None:
         if subjects[name] is None:
-            return "it fires in too few stories"
+            return TOO_FEW
         failed = [one for one in (first[name], *second.get(name, ())) if isinstance(one, CallFailure)]
         return f"{failed[0].reason}: {failed[0].detail}" if failed else None
 
@@ -220,7 +262,8 @@ def _answered(
             score(str(one)),
             words.get(f"twin {one}"),
             score(f"twin {one}"),
-            missing(str(one)) or missing(f"twin {one}"),
+            missing(str(one)),
+            missing(f"twin {one}"),
         )
         for one in neurons
     ]
@@ -252,12 +295,15 @@ def _report(words: Sequence[NeuronWords], label: str, client: Client, out: Path,
                 f"{summary['difference']:+.2f} ({summary['low']:+.2f} to {summary['high']:+.2f})."
             )
         show(f"wrote {out}")
-    n_missing = sum(one.missing is not None for one in words)
-    if n_missing:
-        first = next(one for one in words if one.missing is not None)
+    missing = [(one, reason) for one in words for reason in (one.missing, one.twin_missing) if reason]
+    if missing:
+        first, reason = missing[0]
+        n_rare = sum(reason == TOO_FEW for _, reason in missing)
+        again = "The same command asks again for what did not come; --retry-failed also for what was refused."
+        rare = f"{n_rare} of these fire in too few stories: read more with --n-stories." if n_rare else ""
         say(
-            f"warning: {n_missing} of {len(words)} neurons are not complete ({first.neuron}: {first.missing}). "
-            "The same command asks again for what is missing; --retry-failed also what was refused."
+            f"warning: {len(missing)} of {2 * len(words)} neurons and twins are not complete ({first.neuron}: "
+            f"{reason}). {again if n_rare < len(missing) else ''} {rare}"
         )
         raise typer.Exit(3)
 

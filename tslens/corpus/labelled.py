@@ -72,7 +72,8 @@ def _fits(labels: Labels, n_units: int) -> bool:
 
 
 def _all_below(n: int, indices: Sequence[int]) -> bool:
-    return not indices or (min(indices) >= -1 and max(indices) < n)
+    whole = set(map(type, indices)) <= {int, bool}
+    return not indices or (whole and min(indices) >= -1 and max(indices) < n)
 
 
 def unit_labels(text: str, labels: Labels) -> dict[str, list[Any]]:

@@ -78,7 +78,7 @@ def score_heads(
     ``n_explain``: the first stories, on which basis and cause of each candidate are measured; 0 for none: then no row
     is a role. ``others``: texts of the same kind that are not among the stories, looked at when all stories are read:
     with 1,000 or more the 4-gram beside causes is counted on them. ``progress`` and ``explaining`` are called with the
-    number of stories done, of the scan and of causes.
+    number of stories done, of the scan and of causes. The process keeps the memory that it frees (``allocator``).
     Raises ProbeInputError if no story is left, or if one is too short; DataError if a probe that was asked for needs
     labels that cannot be had.
     """

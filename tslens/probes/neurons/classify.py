@@ -66,11 +66,16 @@ def classify_neurons(
         raise ModelError(
             "This model has no tokenizer, so it cannot read stories.", "Give one with a tokenizer.json."
         )
-    if layers is not None and not set(layers) <= set(range(model.cfg.n_layers)):
-        raise ModelError(
-            f"There is no layer {max(layers)}: the model has {model.cfg.n_layers}.",
-            f"Choose from 0 to {model.cfg.n_layers - 1}.",
-        )
+    if layers is not None:
+        layers = sorted(set(layers))
+        absent = [layer for layer in layers if not 0 <= layer < model.cfg.n_layers]
+        if absent or not layers:
+            raise ModelError(
+                f"There is no layer {absent[0]}: the model has {model.cfg.n_layers}."
+                if absent
+                else "No layer was chosen.",
+                f"Choose from 0 to {model.cfg.n_layers - 1}.",
+            )
     source = Source(stories, model.train_digests if exclude is None else exclude)
     batches = labelled_batches(
         with_labels(source), model.tokenizer, n_ctx=model.cfg.n_ctx, seed=seed, users=labels

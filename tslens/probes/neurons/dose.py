@@ -3,7 +3,7 @@
 The neurons of a role (candidates too), strongest first, have their mean put in place of their activation, together, at
 all tokens. The effect is what that costs at tokens with the label, minus what it costs at like tokens (``cause``), mean
 over stories. Beside it the same for as many neurons without a role: for each the one of its layer whose activation
-varies most nearly as much, none taken twice.
+varies most nearly as much, none taken twice. A dose for which too few are left is left out.
 
 Axes: token, story, stratum.
 """
@@ -74,6 +74,8 @@ def dose_effects(
         others = _matched(read, roles, columns)
         for share in SHARES:
             n = max(1, round(share * len(columns)))
+            if n > len(others):  # too few have no role
+                continue
             sides = [
                 _per_story(model, batches, clean, edges, read, group[:n], read.labels.index(label))
                 for group in (columns, others)

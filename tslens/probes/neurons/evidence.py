@@ -26,8 +26,10 @@ BATCH_TOKENS = 4096
 TOKENS_BEFORE, TOKENS_AFTER = 24, 8
 N_SHOWN, N_SHOWN_QUIET = 8, 4  # passages that a reader is shown
 N_ASKED = 10  # passages of either kind that he is asked about
+PASSAGES_A_LOT = 10
 ACTIVE, QUIET = 0.99, 0.9  # quantiles of a half: it fires at or above the one, is quiet up to the other
 MARKS = ("<<", ">>")
+NEW_LINE = "\u23ce"
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,10 @@ class Passage:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Of one neuron. ``shown``: strongest places first, each of another story, then quiet ones. ``asked``: in lots."""
+    """Of one neuron. ``shown``: strongest places first, each of another story, then quiet ones.
+
+    ``asked``: in lots of ``PASSAGES_A_LOT``, half of each active, in no order.
+    """
 
     shown: tuple[Passage, ...]
     asked: tuple[Passage, ...]
@@ -94,13 +99,13 @@ def read_tracks(
 
 
 def evidence_of(
-    tracks: Sequence[Track], column: int, tokenizer: TextTokenizer, *, seed: int
+    tracks: Sequence[Track], column: int, neuron: NeuronId, tokenizer: TextTokenizer, *, seed: int
 ) -> Evidence | None:
     """What a reader of the neuron in that column sees and is asked; None where it fires in too few stories.
 
-    ``seed``: which places are drawn, and the order in which is asked.
+    ``seed``, ``neuron``: which places are drawn, and the order in which is asked; not which others are read with it.
     """
-    rng = np.random.default_rng([seed, column])
+    rng = np.random.default_rng([seed, neuron.layer, neuron.index])
     first = [track for track in tracks if not track.is_second]
     second = [track for track in tracks if track.is_second]
     if len(first) < N_SHOWN + N_SHOWN_QUIET or len(second) < 2 * N_ASKED:
@@ -109,7 +114,13 @@ def evidence_of(
     if len(shown) < N_SHOWN + N_SHOWN_QUIET or len(asked) < 2 * N_ASKED:
         return None
     largest = max(value for _, _, value in shown)
-    order = rng.permutation(len(asked))
+    half = PASSAGES_A_LOT // 2
+    order = np.concatenate(
+        [
+            rng.permutation([*range(first, first + half), *range(N_ASKED + first, N_ASKED + first + half)])
+            for first in range(0, N_ASKED, half)
+        ]
+    )
     return Evidence(
         tuple(
             Passage(_text(track, at, tokenizer), i < N_SHOWN, max(0, round(10 * value / largest)))
@@ -181,5 +192,14 @@ def _text(track: Track, at: int, tokenizer: TextTokenizer) -> str:
     before = tokenizer.decode(track.ids[begin:at])
     word = tokenizer.decode_after(track.ids[begin:at], track.ids[at : at + 1])
     after = tokenizer.decode_after(track.ids[begin : at + 1], track.ids[at + 1 : end])
-    blank = word[: len(word) - len(word.lstrip())]
-    return " ".join(f"{before}{blank}{MARKS[0]}{word.strip()}{MARKS[1]}{after}".split())
+    blank = word[: len(word) - len(word.lstrip(" "))]
+    parts = (f"{before}{blank}", word[len(blank) :], after)
+    before, word, after = (_seen(part) for part in parts)
+    return " ".join(f"{before}{MARKS[0]}{word.strip()}{MARKS[1]}{after}".split())
+
+
+def _seen(text: str) -> str:
+    """Text with its new lines to be seen, and no marks but ours."""
+    for mark in MARKS:
+        text = text.replace(mark, " ".join(mark))
+    return text.replace("\n", f" {NEW_LINE} ")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tslens.errors import DataError, UsageError
 from tslens.files import read_jsonl, write_json, write_jsonl
 from tslens.probes.neurons.report import NeuronsReport
 from tslens.types import NeuronRole, Provenance
@@ -39,4 +40,9 @@ def save_neuron_roles(
 def load_neuron_roles(path: Path) -> tuple[Mapping[str, Any], list[NeuronRole]]:
     """Header and rows of such a file. Raises DataError if it is of another schema or broken."""
     header, rows = read_jsonl(path, SCHEMA)
-    return header, [NeuronRole.from_json(row) for row in rows]
+    try:
+        return header, [NeuronRole.from_json(row) for row in rows]
+    except (KeyError, TypeError, ValueError, UsageError) as error:
+        raise DataError(
+            f"A row of {path} is no row of neurons: {error}.", "Write the file again with: tslens neurons"
+        ) from error

@@ -35,6 +35,7 @@ from tslens.types import NeuronId, Story
 
 BATCH_TOKENS = 4096
 N_EXAMPLES = 8  # stories of a neuron
+BATCHES_IN_FLOAT32 = 32
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,10 @@ def read_neurons(
     sample_tokens: int = SAMPLE_TOKENS,
     progress: Callable[[int], None] = lambda n_stories: None,
 ) -> Read:
-    """Read all batches once."""
+    """Read all batches once. ``layers``: which, each once, in the order of the neurons; all if None.
+
+    The process keeps the memory that it frees (``allocator``).
+    """
     keep_freed_memory()
     neurons, labels = neurons_of(model, layers), names_with(users)
     adder = _Adder(len(neurons), len(labels), model.cfg.d_vocab)
@@ -196,8 +200,8 @@ def read_neurons(
 def activations(
     model: StoryModel, batch: LabelledBatch, layers: Sequence[int] | None = None
 ) -> Float[Tensor, "token neuron"]:
-    """Activations of the tokens of a batch that are read, on the CPU, layer by layer."""
-    chosen = [layer for layer in range(model.cfg.n_layers) if layers is None or layer in layers]
+    """Activations of the tokens of a batch that are read, on the CPU, layer by layer in the order given."""
+    chosen = list(range(model.cfg.n_layers) if layers is None else layers)
     read = batch.is_read.flatten().nonzero()[:, 0].to(model.device)
     d_mlp = model.cfg.d_mlp
     found = torch.empty(len(read), len(chosen) * d_mlp)
@@ -209,7 +213,7 @@ def activations(
 
 
 class _Adder:
-    """Running sums. A batch is summed in float32, batches in float64."""
+    """Running sums. A batch is summed in float32, batches in float64; of each word, 32 batches in float32."""
 
     def __init__(self, n_neurons: int, n_labels: int, d_vocab: int) -> None:
         self.n = 0
@@ -219,7 +223,8 @@ class _Adder:
         self.largest = torch.full((n_neurons,), -torch.inf)
         self.least = torch.full((n_neurons,), torch.inf)
         self.by_label = torch.zeros(n_labels, n_neurons, dtype=torch.float64)
-        self.by_token = torch.zeros(d_vocab, n_neurons)
+        self.by_token = torch.zeros(d_vocab, n_neurons, dtype=torch.float64)
+        self._by_token, self._n_batches = torch.zeros(d_vocab, n_neurons), 0  # of the last batches
         self.label_counts = np.zeros(n_labels, dtype=np.int64)
         self.token_counts = np.zeros(d_vocab, dtype=np.int64)
 
@@ -236,11 +241,19 @@ class _Adder:
         ]  # six times as fast as (activation > 0)
         self.largest = torch.maximum(self.largest, activation.amax(0))
         self.least = torch.minimum(self.least, activation.amin(0))
-        self.by_token.index_add_(0, torch.from_numpy(tokens.token), activation)
+        self._by_token.index_add_(0, torch.from_numpy(tokens.token), activation)
+        self._n_batches += 1
+        if self._n_batches % BATCHES_IN_FLOAT32 == 0:
+            self._flush()
         self.label_counts += tokens.flags.sum(0)
         self.token_counts += np.bincount(tokens.token, minlength=len(self.token_counts))
 
+    def _flush(self) -> None:
+        self.by_token += self._by_token
+        self._by_token.zero_()
+
     def sums(self) -> Sums:
+        self._flush()
         tensors = ("total", "square", "positive", "largest", "least", "by_label", "by_token")
         arrays = {name: getattr(self, name).numpy() for name in tensors}
         return Sums(n=self.n, **arrays, label_counts=self.label_counts, token_counts=self.token_counts)
