@@ -18,7 +18,7 @@ TIERS = [
     {"corpus"},
     {"model"},
     {"causal"},
-    {"train", "probes"},
+    {"train", "probes", "grading"},
     {"audit"},
     {"viz"},
     {"cli"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import textwrap
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -123,6 +124,7 @@ def show_neurons(report: NeuronsReport) -> None:
         ["<neuron>", "<role>", "area", "low", "null", "word", "<basis>", "loss", "<status>", "<it raises>"],
         [_cells(role) for role in rows[:FIRST_ROWS]],
     )
+    show(_word_alone(report))
     status, kind = Counter(role.status for role in rows), Counter(role.kind for role in rows)
     basis = Counter(role.basis for role in rows if role.status in ("role", "candidate"))
     more = f" ({len(rows) - FIRST_ROWS} more rows in the file)" if len(rows) > FIRST_ROWS else ""
@@ -145,6 +147,13 @@ def show_neurons(report: NeuronsReport) -> None:
             else "Causes were not tested (--n-explain 0), so no neuron is a role."
         )
     )
+
+
+def _word_alone(report: NeuronsReport) -> str:
+    """How far the word by itself tells each label that was read, best first."""
+    read = sorted((label for label in report.labels if label.is_read), key=lambda label: -label.word_alone)
+    told = ", ".join(f"{label.name} {label.word_alone:.2f}" for label in read)
+    return textwrap.fill(f"How far the word alone tells each label (area): {told}.", 98)
 
 
 def _cells(role: NeuronRole) -> list[str]:
