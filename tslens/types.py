@@ -231,6 +231,69 @@ class NeuronRole:
 
 
 @dataclass(frozen=True)
+class Graded:
+    """One text that a judge was given. ``prompt``: what the model was given; ``completion``: how it went on.
+
+    ``prompt_id``: texts of one prompt are one cluster. ``sample``: number of the completion of its prompt. ``seed``: it
+    was drawn with, None where nobody knows. ``instructions``: what the story was asked to have, None where nothing was.
+    ``repeat``: 0, or which further time the same text was given, to see how far a judge agrees with itself.
+    """
+
+    prompt: str
+    completion: str
+    prompt_id: str
+    sample: int
+    seed: int | None = None
+    instructions: Mapping[str, Any] | None = None
+    repeat: int = 0
+
+    @property
+    def key(self) -> str:
+        """Its name among the texts of one model, as in ``b07/3`` or ``b07/3 again 1``."""
+        again = f" again {self.repeat}" if self.repeat else ""
+        return f"{self.prompt_id}/{self.sample}{again}"
+
+
+@dataclass(frozen=True)
+class Grade:
+    """What a judge gave: grades from 0 to 10, a letter for the age (A to F). ``assessment``: in words, if there is."""
+
+    graded: Graded
+    grammar: float
+    creativity: float
+    consistency: float
+    plot: float
+    age_group: str
+    assessment: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as plain JSON types."""
+        row = asdict(self)
+        return {**row.pop("graded"), **row}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Grade:
+        """Inverse of :meth:`to_json`."""
+        names = set(Graded.__dataclass_fields__)
+        graded = Graded(**{name: value for name, value in row.items() if name in names})
+        return cls(graded, **{name: value for name, value in row.items() if name not in names})
+
+
+@dataclass(frozen=True)
+class GradeFailure:
+    """A text without a grade: never a zero. ``reason``: one of ``llm.calls.Reason``; ``detail``: what was seen."""
+
+    graded: Graded
+    reason: str
+    detail: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as plain JSON types."""
+        row = asdict(self)
+        return {**row.pop("graded"), **row}
+
+
+@dataclass(frozen=True)
 class Provenance:
     """Where a result comes from.
 

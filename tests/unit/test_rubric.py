@@ -3,21 +3,20 @@
 import pytest
 from pydantic import ValidationError
 
-from tslens.corpus.instructions.form import Instruction
 from tslens.grading.rubric import (
     AGE_GROUPS,
     CRITERIA,
     SEPARATOR,
     Assessment,
     Points,
-    Work,
     first_turn,
     one_call,
     second_turn,
 )
+from tslens.types import Graded
 
-WORK = Work("Tom had a", " red ball. {text} %s He lost it.")
-ASKED = Work("", "Once {there} was a frog.", Instruction(("words",), words=("frog", "swim", "sad")))
+WORK = Graded("Tom had a", " red ball. {text} %s He lost it.", "b01", 0)
+ASKED = Graded("", "Once {there} was a frog.", "i01", 0, instructions={"words": ["frog", "swim", "sad"]})
 GOOD = {"grammar": 8, "creativity": 7.5, "consistency": 0, "plot": 10, "age_group": "B"}
 
 

@@ -9,13 +9,13 @@ in it speaks to him. Whether he heeds that is for the audit to see.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, Field
 
 from tslens.corpus.instructions.form import Instruction, write_prompt
+from tslens.types import Graded
 
 Protocol = Literal["two_turns", "one_call"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
@@ -50,18 +50,6 @@ class Assessment(BaseModel):
     consistency: _Points
     plot: _Points
     age_group: AgeGroup
-
-
-@dataclass(frozen=True)
-class Work:
-    """What is graded. ``beginning``: what the student was given; ``completion``: how he went on.
-
-    ``instruction``: what the story was to have, None where nothing was asked for; then the beginning is empty.
-    """
-
-    beginning: str
-    completion: str
-    instruction: Instruction | None = None
 
 
 _TASK = f"""\
@@ -101,29 +89,31 @@ Now grade the student's part, from 0 (worst) to 10 (best): its grammar; its crea
 its plot, whether it makes sense. And guess from the writing how old the student is: {ages}."""
 
 
-def first_turn(work: Work) -> str:
-    """What the teacher reads first: the work, and the question what he thinks."""
-    return f"{_shown(work)}\n\n{_DATA}\n\n{_ASSESS if work.instruction is None else _ASSESS_ASKED}"
+def first_turn(graded: Graded) -> str:
+    """What the teacher reads first: the text, and the question what he thinks."""
+    return f"{_shown(graded)}\n\n{_DATA}\n\n{_ASSESS if graded.instructions is None else _ASSESS_ASKED}"
 
 
-def second_turn(work: Work) -> str:
+def second_turn(graded: Graded) -> str:
     """What he is asked after his assessment."""
-    return _grade(work)
+    return _grade(graded)
 
 
-def one_call(work: Work) -> str:
+def one_call(graded: Graded) -> str:
     """Both at once."""
-    return f"{first_turn(work)}\n\n{_grade(work)}"
+    return f"{first_turn(graded)}\n\n{_grade(graded)}"
 
 
-def _grade(work: Work) -> str:
-    what = " with the beginning" if work.instruction is None else " with the instructions"
+def _grade(graded: Graded) -> str:
+    what = " with the beginning" if graded.instructions is None else " with the instructions"
     ages = ", ".join(f"{letter}: {ages}" for letter, ages in AGE_GROUPS.items())
     return _GRADE.format(consistency=what, ages=ages)
 
 
-def _shown(work: Work) -> str:
-    if work.instruction is None:
-        return _TASK.format(text=f"{work.beginning}{SEPARATOR}{work.completion}")
-    lines = write_prompt(work.instruction).strip().splitlines()[:-1]  # without the line "Story:"
-    return _ASKED.format(instruction="\n".join(lines), text=f"{work.beginning}{work.completion}")
+def _shown(graded: Graded) -> str:
+    if graded.instructions is None:
+        return _TASK.format(text=f"{graded.prompt}{SEPARATOR}{graded.completion}")
+    lines = (
+        write_prompt(Instruction.from_json(graded.instructions)).strip().splitlines()[:-1]
+    )  # without the line "Story:"
+    return _ASKED.format(instruction="\n".join(lines), text=f"{graded.prompt}{graded.completion}")
