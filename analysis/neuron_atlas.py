@@ -134,7 +134,7 @@ def one_line(role: NeuronRole) -> str:
     cause = "" if role.cause is None else f", loss {role.cause['mean_beyond']:+.3f}"
     return (
         f"{role.neuron}, {words(role.role or 'no label')}, area {role.auroc:.2f} (low {role.auroc_low:.2f}, its words "
-        f"alone {role.nulls.get('tokens', 0.5):.2f}), {role.basis}, {role.status}{cause}"
+        f"alone {role.nulls.get('tokens', 0.5):.2f}), {role.basis or 'explained by neither'}, {role.status}{cause}"
     )
 
 
