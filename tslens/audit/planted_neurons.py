@@ -169,8 +169,10 @@ def _checks(cases: Sequence[NeuronCase]) -> Iterator[Check]:
     true = of("contextual")
     found = [case.is_positive and case.said.role == case.label for case in true]
     yield Check("planted", f"labels found at area {CLEAR:g}", "at least", RECALL, share(found), len(found))
-    called = [case.said.basis == "contextual" for case in true if case.label not in PLACES]
-    yield Check("planted", "called contextual", "at least", RECALL, share(called), len(called))
+    told = [case for case in true if case.label not in PLACES]
+    called = [case.said.basis == "contextual" for case in told if case.said.basis is not None]
+    note = f"of {len(told)} the others are no discovery"
+    yield Check("planted", "called contextual", "at least", RECALL, share(called), len(called), note)
     decoys: tuple[Truth, Truth] = ("lexical", "positional")
     for truth in decoys:
         made = [case for case in cases if case.truth == truth]  # at all areas
