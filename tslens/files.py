@@ -99,7 +99,7 @@ def write_jsonl(
 def read_jsonl(path: Path, schema: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Header and rows of a file of ours. Raises DataError on another schema or a broken line."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")  # U+2028 ends no row
         rows = [json.loads(line) for line in lines]
     except FileNotFoundError as error:
         raise DataError(f"There is no file {path}.", "Check the path.") from error

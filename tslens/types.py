@@ -237,6 +237,7 @@ class Graded:
     ``prompt_id``: texts of one prompt are one cluster. ``sample``: number of the completion of its prompt. ``seed``: it
     was drawn with, None where nobody knows. ``instructions``: what the story was asked to have, None where nothing was.
     ``repeat``: 0, or which further time the same text was given, to see how far a judge agrees with itself.
+    ``ended``: whether its writer closed it, before a limit of tokens did; None where nobody knows.
     """
 
     prompt: str
@@ -246,6 +247,7 @@ class Graded:
     seed: int | None = None
     instructions: Mapping[str, Any] | None = None
     repeat: int = 0
+    ended: bool | None = None
 
     @property
     def key(self) -> str:
@@ -256,7 +258,11 @@ class Graded:
 
 @dataclass(frozen=True)
 class Grade:
-    """What a judge gave: grades from 0 to 10, a letter for the age (A to F). ``assessment``: in words, if there is."""
+    """What a judge gave: grades from 0 to 10, a letter for the age (A to F).
+
+    ``assessment``: in words, if there is. ``intervals``: 95% prediction interval by criterion, None where the judge
+    gives none. ``flags``: what is odd about the text, as "speaks to the judge".
+    """
 
     graded: Graded
     grammar: float
@@ -265,6 +271,8 @@ class Grade:
     plot: float
     age_group: str
     assessment: str | None = None
+    intervals: Mapping[str, tuple[float, float]] | None = None
+    flags: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The row as plain JSON types."""
@@ -276,7 +284,10 @@ class Grade:
         """Inverse of :meth:`to_json`."""
         names = set(Graded.__dataclass_fields__)
         graded = Graded(**{name: value for name, value in row.items() if name in names})
-        return cls(graded, **{name: value for name, value in row.items() if name not in names})
+        fields = {name: value for name, value in row.items() if name not in names}
+        if fields.get("intervals") is not None:
+            fields["intervals"] = {name: tuple(ends) for name, ends in fields["intervals"].items()}
+        return cls(graded, **{**fields, "flags": tuple(fields.get("flags", ()))})
 
 
 @dataclass(frozen=True)

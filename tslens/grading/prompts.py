@@ -180,7 +180,7 @@ _HINT = 'Give a .yaml or .json list of strings, or a .jsonl file of {"prompt": "
 
 def _texts(text: str, suffix: str) -> list[str]:
     if suffix == ".jsonl":
-        rows = [json.loads(line)["prompt"] for line in text.splitlines() if line.strip()]
+        rows = [json.loads(line)["prompt"] for line in text.split("\n") if line.strip()]
     elif suffix in (".yaml", ".yml"):
         import yaml
 
