@@ -71,6 +71,10 @@ def test_each_text_is_graded_once_through_faults(protocol, serve, open_ledger, p
     [
         (json.dumps({**POINTS, "plot": 11}), "schema"),
         (json.dumps({**POINTS, "grammar": "seven"}), "schema"),
+        (json.dumps({**POINTS, "grammar": "7"}), "schema"),
+        (json.dumps({**POINTS, "grammar": True}), "schema"),
+        (json.dumps({**POINTS, "grammar": float("nan")}), "schema"),
+        (json.dumps(POINTS)[:-1] + ', "plot": 9}', "schema"),
         ("Sieben von zehn, sehr sch\u00f6n.", "schema"),
         ("Grammar: 7/10, Creativity: 5/10", "schema"),
         (json.dumps(POINTS)[:30], "schema"),
@@ -112,4 +116,10 @@ def test_a_text_given_again_is_another_call(open_ledger):
     calls = [teacher.whole_call(one) for one in (once, again)]
     assert calls[0].messages == calls[1].messages and calls[0].hash != calls[1].hash
     assert [call.key for call in calls] == ["grade b00/0", "grade b00/0 again 1"]
+    for protocol in PROTOCOLS:
+        teacher = Teacher("loop-1", protocol, seed=2**63 - 1)
+        calls = next(iter(teacher.rounds([once, again], open_ledger(protocol))))
+        assert [call.seed for call in calls] == [2**63 - 1, 0], (
+            "another request, of a number that servers take"
+        )
     assert SEPARATOR in calls[0].messages[0][1]

@@ -8,11 +8,13 @@ in it speaks to him. Whether he heeds that is for the audit to see.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from tslens.corpus.instructions.form import Instruction, write_prompt
 from tslens.types import Graded
@@ -28,10 +30,39 @@ AGE_GROUPS: Mapping[AgeGroup, str] = MappingProxyType(
 )
 SEPARATOR = "***"
 
-_Points = Annotated[float, Field(ge=0, le=10)]
+_Points = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
 
 
-class Points(BaseModel):
+def refuse_doubled(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object as a record (``object_pairs_hook`` of ``json.loads``). Raises ValueError for a name given twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        doubled = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f'"{doubled}" is there twice')
+    return found
+
+
+class Answer(BaseModel):
+    """What a judge answers in JSON: nothing is converted ("7" and true are no numbers), and no name is there twice."""
+
+    model_config = ConfigDict(strict=True)
+
+    @classmethod
+    def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
+        """As pydantic's. Raises ValidationError also where a name is there twice: nobody knows which value is meant."""
+        found = super().model_validate_json(json_data, **options)
+        try:
+            json.loads(json_data, object_pairs_hook=refuse_doubled)
+        except ValueError as error:
+            wrong = PydanticCustomError("doubled", "{what}", {"what": str(error)})
+            raise ValidationError.from_exception_data(
+                cls.__name__, [{"type": wrong, "loc": (), "input": None}]
+            ) from error
+        return found
+
+
+class Points(Answer):
     """Grades from 0 to 10, and how old a child would write so."""
 
     grammar: _Points
@@ -41,7 +72,7 @@ class Points(BaseModel):
     age_group: AgeGroup
 
 
-class Assessment(BaseModel):
+class Assessment(Answer):
     """What the teacher thinks, then his grades: he is to think first."""
 
     assessment: str

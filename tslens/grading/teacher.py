@@ -20,13 +20,20 @@ if TYPE_CHECKING:
     from tslens.llm.ledger import Ledger
 
 MAX_TOKENS = {"assess": 400, "grade": 120, "one_call": 520}  # of a reply
+_SEEDS = 2**63  # servers take no greater numbers
+
+
+def server_seed(seed: int, number: int) -> int:
+    """The seed of one of several requests that say the same: ``seed + number``."""
+    return (seed + number) % _SEEDS
 
 
 @dataclass(frozen=True)
 class Teacher:
     """Who grades and how. ``model``: as the server knows it. ``server``: ``llm.connect.server_name``, "" is OpenAI.
 
-    ``seed``: handed to the server, which promises nothing by it.
+    ``seed``: handed to the server, which promises nothing by it; a text that is given again is asked for with
+    ``seed + repeat``, so that no server between takes it for the same request.
     """
 
     model: str
@@ -92,7 +99,7 @@ class Teacher:
             model=self.model,
             temperature=self.temperature,
             max_tokens=MAX_TOKENS[kind],
-            seed=self.seed,
+            seed=server_seed(self.seed, repeat),
             answer=answer,
             sample=repeat,
             server=self.server,
