@@ -32,6 +32,7 @@ bench: install
 	$(BIN)/python tests/bench/bench_author.py
 	$(BIN)/python tests/bench/bench_diversity.py
 	$(BIN)/python tests/bench/bench_client.py
+	$(BIN)/python tests/bench/bench_grades.py
 	$(BIN)/python tests/bench/bench_resume.py
 	$(BIN)/python tests/bench/bench_generate.py
 

@@ -35,6 +35,10 @@ _HOME = {
     "NgramModel": "tslens.model.ngram",
     "score_heads": "tslens.probes.scan",
     "classify_neurons": "tslens.probes.neurons.classify",
+    "grade": "tslens.grading.grade",
+    "Grade": "tslens.types",
+    "GradeFailure": "tslens.types",
+    "Graded": "tslens.types",
     "NeuronId": "tslens.types",
     "NeuronRole": "tslens.types",
     "write_atlas": "tslens.viz.atlas",
@@ -59,6 +63,7 @@ if TYPE_CHECKING:
     from tslens.corpus.labelled import user_label as user_label
     from tslens.corpus.stories import read_stories as read_stories
     from tslens.errors import TslensError as TslensError
+    from tslens.grading.grade import grade as grade
     from tslens.model.load import load_model as load_model
     from tslens.model.ngram import NgramModel as NgramModel
     from tslens.model.spec import ModelSpec as ModelSpec
@@ -66,6 +71,9 @@ if TYPE_CHECKING:
     from tslens.probes.neurons.classify import classify_neurons as classify_neurons
     from tslens.probes.scan import score_heads as score_heads
     from tslens.train.loop import train_model as train_model
+    from tslens.types import Grade as Grade
+    from tslens.types import Graded as Graded
+    from tslens.types import GradeFailure as GradeFailure
     from tslens.types import HeadId as HeadId
     from tslens.types import HeadScore as HeadScore
     from tslens.types import Labels as Labels

@@ -8,7 +8,21 @@ import warnings
 
 import typer
 
-from tslens.cli import audit, data, demo, describe, export, generate, heads, look, models, neurons, train
+from tslens.cli import (
+    audit,
+    compare,
+    data,
+    demo,
+    describe,
+    export,
+    generate,
+    grade,
+    heads,
+    look,
+    models,
+    neurons,
+    train,
+)
 from tslens.cli.console import printable
 from tslens.errors import TslensError
 
@@ -33,6 +47,8 @@ for command in (
     heads.heads,
     neurons.neurons,
     describe.describe,
+    grade.grade,
+    compare.compare,
     export.export,
 ):
     app.command()(command)

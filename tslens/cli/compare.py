@@ -1,0 +1,288 @@
+"""``tslens compare``: graded models beside each other, and which of their differences are real."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tslens.cli import options
+from tslens.cli.console import say, show, show_json, show_table
+from tslens.cli.grade import TEMPERATURE, MaxTokens, Prompts, ProtocolName, Samples, Temperature
+from tslens.cli.judging import LOCAL, NOT_GPT4, JudgeName, judge_name, parse_judge, refuse_given
+
+if TYPE_CHECKING:
+    from tslens.cli.grade_texts import Wanted
+    from tslens.grading.results import GradedModel
+
+SCHEMA = "tslens.compare/1"
+FIRST_ROWS = 40  # pairs on a terminal
+SHIPPED = "shipped:"
+GRADES = ".jsonl"  # ending of files of grades
+OF_FILES = ("prompts", "samples", "max_tokens", "temperature", "protocol", "out", "seed")
+"""Parameters by which the grades of a model are found."""
+
+
+def compare(
+    context: typer.Context,
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            help="Models that were graded, by name; or files of grades, as tslens grade wrote them."
+        ),
+    ],
+    judge: JudgeName,
+    prompts: Prompts = None,
+    samples: Samples = 10,
+    max_tokens: MaxTokens = None,
+    temperature: Temperature = TEMPERATURE,
+    protocol: ProtocolName = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Results folder that tslens grade was given, if it was.")
+    ] = None,
+    html: options.Html = None,
+    seed: options.Seed = 0,
+    as_json: options.Json = False,
+) -> None:
+    """Show the grades of several models, their differences on the same prompts, and which of these are real.
+
+    Each model is graded before, with the same options: tslens grade. Nothing is asked or graded here.
+
+    Example: tslens compare l1_h64 l1_h256 l4_h256 --judge local --html models.html
+    """
+    say(f"tslens compare: {len(models)} models by {judge} (seed {seed})")
+    from tslens.cli.grade_tables import answered_by, grades_row, show_grades, side_rows
+    from tslens.cli.grade_texts import Wanted
+    from tslens.errors import UsageError
+    from tslens.files import check_page
+    from tslens.grading.results import load_sides
+
+    name = judge_name(parse_judge(judge))
+    check_page(html)
+    if all(Path(model).suffix == GRADES for model in models):
+        refuse_given(context, OF_FILES, "finds a model's grades", "Leave it out where files are named.")
+    wanted = Wanted(prompts, samples, max_tokens, temperature, seed)
+    paths = _files(models, wanted, name, protocol or "two_turns", out)
+    if len(paths) < 2:
+        raise UsageError("One model compares with none.", "Name two or more.")
+    found = _load(paths, name)
+    answered = answered_by(found)
+    if len(set(answered.values())) > 1:
+        told = "; ".join(f"{label}: {names}" for label, names in answered.items())
+        say(f"warning: not the same model of the server answered for all: {told}.")
+    sides = {one.label: one for path in paths[::-1] for one in load_sides(path) if _same(one, found[0])}
+    pairs = _pairs(found)
+    if html is not None:
+        from tslens import __version__
+        from tslens.viz.grades_page import write_grades_page
+
+        header = {"version": __version__, "command": shlex.join(["tslens", *sys.argv[1:]])}
+        write_grades_page(html, [*found, *sides.values()], header=header)
+    if as_json:
+        show_json(_json(found, sides, pairs))
+        return
+    rows = [grades_row(one.label, one.summary) for one in found]
+    show_grades(rows + side_rows(list(sides.values())), found[0].header, answered)
+    _show_pairs(pairs)
+    if html is not None:
+        show(f"wrote {html}")
+
+
+# Files --------------------------------------------------------------------------------------------------------
+
+
+def _files(models: Sequence[str], wanted: Wanted, judge: str, protocol: str, out: Path | None) -> list[Path]:
+    """The file of grades of each model, each once. Raises UsageError with what to run where one is missing."""
+    from tslens.cli.grade_texts import grades_file, settle, weights_sha256
+    from tslens.errors import UsageError
+    from tslens.grading.results import load_grades
+    from tslens.model.load import find_model
+
+    found: list[Path] = []
+    missing: list[str] = []
+    for model in models:
+        path = Path(model)
+        if path.suffix != GRADES:
+            source = find_model(model)
+            path = grades_file(source, *settle(source, wanted), judge, protocol, out)
+            if not path.exists():
+                missing.append(
+                    f"tslens grade --model {shlex.quote(model)} {_asked(wanted, judge, protocol, out)}"
+                )
+                continue
+            if load_grades(path).header.get("weights_sha256") != weights_sha256(source.path):
+                say(f"warning: the weights of {source.label} have changed since it was graded.")
+        if path.resolve() not in {one.resolve() for one in found}:
+            found.append(path)
+    if missing:
+        raise UsageError(
+            f"{len(missing)} of {len(models)} models have no such grades.", f"Run: {'; '.join(missing)}"
+        )
+    return found
+
+
+def _asked(wanted: Wanted, judge: str, protocol: str, out: Path | None) -> str:
+    """The options that make grades as these are wanted."""
+    words = ["--judge", judge]
+    words += [] if wanted.prompts is None else ["--prompts", wanted.prompts]
+    words += [] if wanted.samples == 10 else ["--samples", str(wanted.samples)]
+    words += [] if wanted.max_tokens is None else ["--max-tokens", str(wanted.max_tokens)]
+    words += [] if wanted.temperature == TEMPERATURE else ["--temperature", f"{wanted.temperature:g}"]
+    words += [] if wanted.seed == 0 else ["--seed", str(wanted.seed)]
+    words += [] if protocol == "two_turns" else ["--protocol", protocol]
+    words += [] if out is None else ["--out", str(out)]
+    return shlex.join(words)
+
+
+def _load(paths: Sequence[Path], judge: str) -> list[GradedModel]:
+    """The graded models under labels that are all different.
+
+    Raises UsageError for grades of another judge than the one that was named, DataError where they do not compare:
+    another version or other prompts.
+    """
+    from tslens.errors import DataError, UsageError
+    from tslens.grading.results import SAME, distinct, load_grades
+
+    found = [load_grades(path) for path in paths]
+    for one, path in zip(found, paths, strict=True):
+        if one.header["judge"] != judge:
+            raise UsageError(
+                f'The grades in {path} are those of "{one.header["judge"]}", not of "{judge}".',
+                "Name files of one judge, and that judge.",
+            )
+        for name in SAME:
+            if one.header.get(name) != found[0].header.get(name):
+                raise DataError(
+                    f"The grades of {one.label} ({path}) and {found[0].label} do not compare: {name.replace('_', ' ')} "
+                    f'"{one.header.get(name)}" and "{found[0].header.get(name)}".',
+                    "Grade both again with the same judge and prompts.",
+                )
+    return distinct(found)
+
+
+def _same(one: GradedModel, other: GradedModel) -> bool:
+    from tslens.grading.results import SAME
+
+    return all(one.header.get(name) == other.header.get(name) for name in SAME)
+
+
+# Differences --------------------------------------------------------------------------------------------------
+
+
+def _pairs(models: Sequence[GradedModel]) -> list[dict[str, Any]]:
+    """A row for each pair of models and criterion: the difference, whether it is real, the prompts that 0.3 needs."""
+    from tslens.grading.summary import paired, prompts_needed
+
+    rows = []
+    for mine, theirs in combinations([one for one in models if one.summary.means], 2):
+        for name, mean in paired(mine.grades, theirs.grades).items():
+            is_real = mean.low is not None and mean.high is not None and (mean.low > 0 or mean.high < 0)
+            rows.append(
+                {
+                    "first": mine.label,
+                    "second": theirs.label,
+                    "criterion": name,
+                    "difference": mean.mean,
+                    "low": mean.low,
+                    "high": mean.high,
+                    "is_real": is_real,
+                    "n_prompts": mean.n_prompts,
+                    "n": mean.n,
+                    "prompts_for_notable": prompts_needed(mine.grades, theirs.grades, name),
+                }
+            )
+    return rows
+
+
+def _show_pairs(pairs: Sequence[Mapping[str, Any]]) -> None:
+    """A line for each pair, those that differ most where there are many."""
+    from tslens.grading.rubric import CRITERIA
+    from tslens.grading.summary import LEVEL, NOTABLE, POWER
+
+    if not pairs:
+        show("\nNo two of these models have means to compare.")
+        return
+    of_pair: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
+    for row in pairs:
+        of_pair.setdefault((row["first"], row["second"]), {})[row["criterion"]] = row
+    lines = list(of_pair.items())
+    if len(lines) > FIRST_ROWS:
+        lines.sort(key=lambda line: -max(abs(row["difference"]) for row in line[1].values()))
+    short = _shortened({name for pair in of_pair for name in pair})
+    show("")
+    show_table(
+        ["<first - second>", *CRITERIA, f"prompts for {NOTABLE:g}"],
+        [
+            [
+                f"{short[first]} - {short[second]}",
+                *(_cell(rows[name]) for name in CRITERIA),
+                _needed([row["prompts_for_notable"] for row in rows.values()]),
+            ]
+            for (first, second), rows in lines[:FIRST_ROWS]
+        ],
+    )
+    n_real = sum(row["is_real"] for row in pairs)
+    more = (
+        f" {FIRST_ROWS} of {len(lines)} pairs are shown; --json has all." if len(lines) > FIRST_ROWS else ""
+    )
+    show(
+        f"*: real, the 95% interval leaves 0 out: {n_real} of {len(pairs)} differences. Were there none, about "
+        f"{(1 - LEVEL) * len(pairs):.1f} would seem so.{more}\n"
+        f"prompts for {NOTABLE:g}: how many, with as many completions each, would show a difference of {NOTABLE:g} "
+        f"in every\ncriterion in {POWER:.0%} of studies."
+    )
+
+
+def _cell(row: Mapping[str, Any]) -> str:
+    if row["low"] is None:
+        return f"{row['difference']:+.2f}"
+    reach = (row["high"] - row["low"]) / 2
+    return f"{row['difference']:+.2f} \N{PLUS-MINUS SIGN}{reach:.2f}{'*' if row['is_real'] else ' '}"
+
+
+def _needed(found: Sequence[int | None]) -> str:
+    known = [number for number in found if number is not None]
+    return str(max(known)) if known else ""
+
+
+def _shortened(labels: set[str]) -> dict[str, str]:
+    """Labels without what all of them have: "shipped:" before the name, the seed after it."""
+    found = {label: label for label in labels}
+    if all(label.startswith(SHIPPED) for label in labels):
+        found = {label: name.removeprefix(SHIPPED) for label, name in found.items()}
+    if len({label.partition("@")[2] for label in labels}) == 1:
+        found = {label: name.partition("@")[0] for label, name in found.items()}
+    return found
+
+
+def _json(
+    found: Sequence[GradedModel],
+    sides: Mapping[str, GradedModel],
+    pairs: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    from tslens.grading.results import SAME, TEACHER, TRUE_ENDING
+
+    header = found[0].header
+    absent = {TRUE_ENDING: "not known", TEACHER: "not asked"}
+    return {
+        "schema": SCHEMA,
+        **{name: header.get(name) for name in SAME},
+        **({"note": NOT_GPT4} if header["judge"] == LOCAL else {}),
+        "models": [_model_json(one) for one in found],
+        **{
+            label.replace(" ", "_"): sides[label].summary.to_json() if label in sides else absent[label]
+            for label in (TRUE_ENDING, TEACHER)
+        },
+        "differences": list(pairs),
+    }
+
+
+def _model_json(one: GradedModel) -> dict[str, Any]:
+    """``answered_by``: only of a judge that is asked."""
+    answered = {"answered_by": one.header["answered_by"]} if one.header.get("answered_by") else {}
+    return {"model": one.label, **answered, **one.summary.to_json()}

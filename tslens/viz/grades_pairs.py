@@ -1,0 +1,112 @@
+"""Paired differences between graded models, with intervals, and which of them are real."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from tslens.grading.results import GradedModel
+from tslens.grading.rubric import CRITERIA, Criterion
+from tslens.grading.summary import LEVEL, Mean, paired
+from tslens.types import Grade
+from tslens.viz.grades_table import ABSENT, draw_difference
+from tslens.viz.page import escape, number, signed
+from tslens.viz.sorted_table import Column, search, sorted_table
+
+_REACHES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0)
+_COLUMNS = (
+    Column("difference", "first minus second", "ascending", "words"),
+    *(Column(name, "and 95% interval", "descending", "figure") for name in CRITERIA),
+    Column("prompts", "", "descending", "figure"),
+    Column("texts", "of each", "descending", "figure"),
+)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first model's grades minus the second's, on the same prompts and numbers of the sample."""
+
+    first: str
+    second: str
+    means: Mapping[Criterion, Mean]
+
+
+def differences(models: Sequence[GradedModel]) -> list[Difference]:
+    """Of all pairs of models that compare: same judge, each with a mean, some of their texts on the same prompts."""
+    found = []
+    for mine, theirs in combinations([model for model in models if model.summary.means], 2):
+        if judge_of(mine) != judge_of(theirs):
+            continue
+        prompts = {one.graded.prompt_id: _asked(one) for one in mine.grades}
+        same = [one for one in theirs.grades if prompts.get(one.graded.prompt_id) == _asked(one)]
+        means = paired(mine.grades, same)
+        if means:
+            found.append(Difference(mine.label, theirs.label, means))
+    return found
+
+
+def judge_of(model: GradedModel) -> tuple[str, str]:
+    """Name and version of who graded."""
+    return str(model.header.get("judge", "")), str(model.header.get("judge_version", ""))
+
+
+def is_real(mean: Mean) -> bool:
+    """Whether the 95% interval of a difference leaves 0 out."""
+    return mean.low is not None and mean.high is not None and (mean.low > 0 or mean.high < 0)
+
+
+def count_real(found: Sequence[Difference]) -> int:
+    """How many differences are real, over all criteria."""
+    return sum(is_real(mean) for one in found for mean in one.means.values())
+
+
+def pairs_section(found: Sequence[Difference]) -> str:
+    """All differences in a table; empty where nothing compares."""
+    if not found:
+        return ""
+    ends = [
+        abs(end)
+        for one in found
+        for mean in one.means.values()
+        for end in (mean.low, mean.mean, mean.high)
+        if end is not None
+    ]
+    reach = next((step for step in _REACHES if max(ends) <= step), _REACHES[-1])
+    n = len(found) * len(CRITERIA)
+    table = sorted_table(
+        _COLUMNS,
+        [_row(one, reach) for one in found],
+        (search("model", "l4_h128", 0, "contains"),),
+        hint=f"Axis from {number(-reach, 1)} to {signed(reach, 1)} points. Bold with ●: real, its interval leaves 0 "
+        f"out: {count_real(found)} of {n}. If no two models differed, about {_chance(n)} would seem real by chance.",
+        label="Table of differences",
+    )
+    return f'<section id="pairs">\n<h2>Differences between models</h2>\n{table}</section>\n'
+
+
+def _chance(n: int) -> str:
+    expected = (1 - LEVEL) * n
+    return f"{expected:.0f}" if expected >= 1 else f"{expected:.1f}"
+
+
+def _row(one: Difference, reach: float) -> str:
+    cells = "".join(_cell(one.means[name], reach) for name in CRITERIA)
+    some = next(iter(one.means.values()))
+    name = f"{escape(one.first)} \N{MINUS SIGN} {escape(one.second)}"
+    return f"<tr><th scope=row>{name}</th>{cells}<td>{some.n_prompts}</td><td>{some.n}</td></tr>\n"
+
+
+def _cell(mean: Mean, reach: float) -> str:
+    if mean.low is None or mean.high is None:
+        return f"<td>{signed(mean.mean)} <small>{ABSENT}</small>{draw_difference(mean, reach, 'open')}</td>"
+    interval = f"<small>{signed(mean.low)} to {signed(mean.high)}</small>"
+    if is_real(mean):
+        drawing = draw_difference(mean, reach, "above" if mean.mean > 0 else "below")
+        return f"<td><b>{signed(mean.mean)} ●</b> {interval}{drawing}</td>"
+    return f"<td>{signed(mean.mean)} {interval}{draw_difference(mean, reach, 'open')}</td>"
+
+
+def _asked(one: Grade) -> tuple[str, Mapping[str, Any] | None]:
+    return one.graded.prompt, one.graded.instructions
