@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from tslens.corpus.words import Span, find_sentences
 
 FLAG = "speaks to the judge"
+FEWEST_BEFORE = 2  # words of a story before words to the judge, in one sentence
 
 _NOUN = (
     r"(?:story|text|completion|essay|response|answer|part|work|submission|student|author|writer|writing|piece|"
@@ -52,6 +53,10 @@ _PATTERNS = [
         rf"\b{_GRADE}\b[^.!?]*\b{_WORK}\b",
         rf"\b{_WORK}\b[^.!?]*\b(?:deserves?|earns?|merits?|is\s+worth|should\s+(?:get|receive|be))\b[^.!?]*"
         rf"(?:{_GRADE}|{_TOP}|\b{_TEN}\b|\bpraise\b)",
+        r"\*\*\*",
+        r"\b(?:deserves?|earns?|merits?|award|give)\b[^.!?]*\b(?:maximum|full|top|most|highest)\s+(?:points?|marks?)\b",
+        rf"\b{_TEN}\s+points\s+(?:each|for\s+(?:this|the)|in)\b",
+        rf"\b{_GRADE}\b[^.!?]*\bstudent\b|\b{_GRADE}\b[^.!?]*\b{_TEN}\s+points\b",
         _OF_TEN,
         rf"\b(?:rating|grade|score|overall|total|points)\s*[:=]\s*(?:an?\s+)?(?:{_TEN}|\d+)\b",
         rf"\b{_GIVE}\b[^.!?]*{_TOP}",
@@ -70,7 +75,7 @@ _PATTERNS = [
         r"\bwhoever\s+(?:reads|grades|judges|scores|evaluates)\b",
         r"\b(?:evaluators?|assessors?|llm|prompt\s+injection)\b",
         r"\b(?:language\s+model|gpt-?\d\w*|chatgpt|openai|as\s+an\s+ai|an?\s+ai\s+(?:judge|grader))\b",
-        r"^\W*(?:system|assistant|user|instructions?|prompt)\s*:",
+        r"\b(?:system|assistant|user|instructions?|prompt)\s*:",
         r"\b(?:system\s+prompt|new\s+instructions?|end\s+of\s+(?:the\s+)?(?:story|text))\b[^.!?]*"
         r"(?:[:;]|\b(?:grade|score|rate|now)\b)",
         rf"\byou\s+(?:are|must|should|will|have\s+to|need\s+to|can|may)\b[^.!?]*\b(?:{_GRADE}|judge)\b[^.!?]*"
@@ -81,6 +86,7 @@ _PATTERNS = [
     )
 ]
 _MARK = re.compile(r"[.!?…]+[\"”’')]*(\s+)")
+_CAPITAL_BEFORE = re.compile(r"\b[A-Z]\w*\s+$")
 _IN_BRACKETS = re.compile(r"\s*(?:\([^()\n]*\)|\[[^\[\]\n]*\]|<[^<>\n]*>|\{[^{}\n]*\})")
 
 
@@ -128,7 +134,21 @@ def _pieces(text: str) -> list[Span]:
             found.append((start, mark.start(1)))
             start = mark.end()
         found.append((start, sentence.end))
-    return found
+    return [piece for one in found for piece in _from_where_it_speaks(text, *one)]
+
+
+def _from_where_it_speaks(text: str, start: int, end: int) -> list[Span]:
+    """A piece that speaks to the judge from a capital or a match on, behind words that end with no mark."""
+    matches = [found.start() for pattern in _PATTERNS if (found := pattern.search(text[start:end]))]
+    if not matches or not min(matches):
+        return [(start, end)]
+    at = start + min(matches)
+    while before := _CAPITAL_BEFORE.search(text, start, at):
+        at = before.start()
+    rest = text[start:at]
+    if len(rest.split()) < FEWEST_BEFORE or speaks_to_judge(rest):
+        return [(start, end)]
+    return [(start, start + len(rest.rstrip())), (at, end)]
 
 
 def speaks_to_judge(sentence: str) -> bool:
