@@ -26,7 +26,7 @@ def write_report(path: Path, results: Mapping[str, Any]) -> None:
         "correlations; 95% intervals by resampling prompts or stories.",
         "",
         "Transformations, ridges and weights were chosen by looking at these very 200 grades and at these held-out "
-        "stories, so the figures below are a little too good; the two baselines had nothing to choose. `audit.jsonl` "
+        "stories, so the figures below are a little too good; the two baselines had nothing to choose. `audit.json` "
         "(`tslens audit judge`) has other stories of the author.",
         "",
     ]
