@@ -197,7 +197,7 @@ def main() -> None:
         "",
         "Written by `python analysis/graded_models.py`. This judge is not GPT-4: `report.md` says how far it can be "
         "trusted. Ten completions of each of fifty beginnings, temperature 1; means over prompts with 95% intervals. "
-        "Seconds: the whole command on two cores, writing and parsing included.",
+        "Seconds: the whole command, writing and parsing included.",
         "",
         *model_table([*of_stories, ending]),
         "",

@@ -34,7 +34,6 @@ from tslens.corpus.annotate import annotate
 from tslens.corpus.faults.reading import Reading
 from tslens.corpus.labelled import read_labels
 from tslens.corpus.stories import is_validation, read_stories
-from tslens.corpus.words import find_sentences, find_units
 from tslens.files import atomic_write
 from tslens.grading.local.evidence import FILE, Tables
 from tslens.grading.local.order import (
@@ -55,7 +54,7 @@ from tslens.grading.local.slots import (
     name_slots,
     pronoun_slots,
 )
-from tslens.grading.local.word_table import WordTable
+from tslens.grading.local.word_table import WordTable, cut
 from tslens.types import Story
 
 N_WORDS = 8_000
@@ -69,22 +68,6 @@ SEED, AUTHOR_SEED = 0, 21
 def for_tables(story: Story) -> bool:
     """Whether a story is read for the tables: four of five of the training side."""
     return not is_validation(story) and story.digest // 1000 % 5 != 0
-
-
-def cut(text: str) -> tuple[list[str], list[bool], list[int]]:
-    """Units of a text, which of them begin a sentence, and the sentence of each."""
-    sentences = find_sentences(text)
-    surfaces, starts, of = list[str](), list[bool](), list[int]()
-    sentence, has_word = 0, False
-    for start, end in find_units(text):
-        while start >= sentences[sentence].end:
-            sentence, has_word = sentence + 1, False
-        opens = bool(surfaces) and surfaces[-1] in ('"', "“", "'")
-        surfaces.append(text[start:end])
-        starts.append(not has_word or opens)
-        of.append(sentence)
-        has_word = has_word or text[start].isalnum()
-    return surfaces, starts, of
 
 
 def fit_order(texts: Sequence[tuple[list[str], list[bool], list[int]]], words: WordTable) -> OrderModel:

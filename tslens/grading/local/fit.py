@@ -39,10 +39,8 @@ RARITY = 1.0
 FEWEST_VARIED = 10
 FEWEST_PAIRS = 20  # of a kind, strength and source
 STRENGTHS: Mapping[str, float] = MappingProxyType({"low": 0.5, "medium": 1.0, "high": 0.5})
-UNFITTED = (
-    1.5,
-    -1.0,
-)  # slope and constant, in deviations beyond nine of ten stories, of what was fitted on nothing
+UNFITTED = (1.5, -1.0)
+"""Slope and constant of a detector that was fitted on nothing, in deviations beyond nine of ten stories."""
 
 MEANT: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {

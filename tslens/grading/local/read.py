@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 
 from tslens.corpus.faults.reading import Reading
 from tslens.corpus.labelled import read_labels
-from tslens.grading.local.word_table import WordTable
+from tslens.grading.local.word_table import WordTable, cut
 from tslens.types import Story
 
 
@@ -30,20 +30,10 @@ class GradedReading(Reading):
         self.first = sum(end <= start for _, end in self.units)
 
     @cached_property
-    def begins(self) -> list[bool]:
-        """Whether each unit begins a sentence, a quotation mark before it or not."""
-        found = []
-        for unit, sentence in enumerate(self.sentence_of):
-            earlier = self.units_of[sentence]
-            words = [u for u in earlier if u < unit and self.text[self.units[u][0]].isalnum()]
-            opens = unit > 0 and self.words[unit - 1] in ('"', "“", "'")
-            found.append(not words or opens)
-        return found
-
-    @cached_property
     def ids(self) -> Int[np.ndarray, " unit"]:
         """Ids of the units in the table."""
-        return self.table.ids([self.surface(unit) for unit in range(len(self.units))], self.begins)
+        surfaces, starts, _ = cut(self.text)
+        return self.table.ids(surfaces, starts)
 
     @cached_property
     def log_p(self) -> Float[np.ndarray, " unit"]:

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8, UInt32
 
 from tslens.corpus.annotation.characters import load_lexicon
+from tslens.corpus.words import find_sentences, find_units
 
 ORDERS = (2, 3, 4)
 PRIOR = {2: 6.0, 3: 4.0, 4: 3.0}  # counts that the order below is worth
@@ -129,6 +130,22 @@ class WordTable:
             kept = number >= least[order]
             keys[order], codes[order] = found[kept], encode_counts(number[kept])
         return cls(words, counts, names, keys, codes)
+
+
+def cut(text: str) -> tuple[list[str], list[bool], list[int]]:
+    """Units of a text, which of them begin a sentence (a quotation mark before them or not), the sentence of each."""
+    sentences = find_sentences(text)
+    surfaces, starts, of = list[str](), list[bool](), list[int]()
+    sentence, has_word = 0, False
+    for start, end in find_units(text):
+        while start >= sentences[sentence].end:
+            sentence, has_word = sentence + 1, False
+        opens = bool(surfaces) and surfaces[-1] in ('"', "“", "'")
+        surfaces.append(text[start:end])
+        starts.append(not has_word or opens)
+        of.append(sentence)
+        has_word = has_word or text[start].isalnum()
+    return surfaces, starts, of
 
 
 def shape_of(word: str) -> str:
