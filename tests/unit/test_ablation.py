@@ -1,4 +1,7 @@
-"""An ablated model is the model whose output weights are zero, in whatever runs it, and only while it is ablated."""
+"""An ablated model is the model whose output weights are zero, in whatever runs it, and only while it is ablated.
+
+Text is written without hooks: the decoder leaves the component out of its weights.
+"""
 
 import copy
 from types import SimpleNamespace
@@ -69,6 +72,67 @@ def test_ablated_logits_are_those_of_the_ablated_weights(model, text):
     assert torch.allclose(found, expected, atol=1e-5)
     assert (found - plain).abs().max() > 1e-4
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(patterns, expected_patterns, strict=True))
+
+
+PROMPTS = [[0, 7, 9], [0, *range(20, 61)], [0, *range(1, 300)]]
+
+
+def written(decoder, n_steps=4):
+    """Logits after prompts of different lengths and after a few more tokens."""
+    found = [decoder.start(PROMPTS, 400)]
+    found += [decoder.step(torch.full((len(PROMPTS),), 30 + step)) for step in range(n_steps)]
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize(
+    "components", [*([text] for text in COMPONENTS), ["L0H1", "L0H2", "L1N5", "L1.attn"]]
+)
+def test_a_decoder_leaves_components_out_of_its_weights(model, components, monkeypatch):
+    """To the last bit what the ablated weights give; the model with its hooks never runs."""
+    expected = model
+    for text in components:
+        expected = without(expected, text)
+    with ablated(model, [parse_component(text) for text in components]):
+        monkeypatch.setattr(model, "final_residual", None)
+        found = written(model.decoder())
+    assert torch.equal(found, written(expected.decoder()))
+    assert not torch.equal(found, written(model.decoder()))
+
+
+def test_blocks_inside_each_other_silence_both_in_a_decoder(model):
+    with ablated(model, [HeadId(0, 1)]), ablated(model, [HeadId(0, 2), NeuronId(1, 5)]):
+        found = written(model.decoder())
+    expected = without(without(without(model, "L0H1"), "L0H2"), "L1N5")
+    assert torch.equal(found, written(expected.decoder()))
+
+
+def test_a_decoder_obeys_other_hooks_beside_an_ablation(model):
+    def double(resid, hook):
+        return 2 * resid
+
+    with ablated(model, [HeadId(0, 3)]), model.hooks(fwd_hooks=[("blocks.1.hook_attn_out", double)]):
+        found = written(model.decoder())
+    doubled = without(model, "L0H3")
+    with torch.no_grad():
+        doubled.blocks[1].attn.W_O.mul_(2), doubled.blocks[1].attn.b_O.mul_(2)
+    assert torch.allclose(found, written(doubled.decoder()), atol=1e-4)
+
+
+def test_a_decoder_obeys_an_ablation_that_begins_or_ends_while_it_writes(model):
+    new = torch.full((len(PROMPTS),), 30)
+    plain, silent = (
+        model.decoder(),
+        without(model, "L1.mlp").decoder(),
+    )  # the last layer: no key depends on it
+    for decoder in (plain, silent):
+        decoder.start(PROMPTS, 400)
+    expected = {"plain": plain.step(new), "silent": silent.step(new)}
+    begins, ends = model.decoder(), model.decoder()
+    begins.start(PROMPTS, 400)
+    with ablated(model, [LayerId(1, "mlp")]):
+        ends.start(PROMPTS, 400)
+        assert torch.allclose(begins.step(new), expected["silent"], atol=1e-4)
+    assert torch.allclose(ends.step(new), expected["plain"], atol=1e-4)
 
 
 def test_several_components_and_blocks_add_up(model):

@@ -65,6 +65,28 @@ def test_a_row_is_the_same_to_the_last_bit_in_any_company(tiny_model):
     assert torch.allclose(torch.stack(expected), whole, atol=1e-4)
 
 
+@pytest.fixture
+def two_threads():
+    """As on most machines: the second thread works on the second half of the rows."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_a_row_is_the_same_to_the_last_bit_whichever_thread_works_on_it(tiny_model, two_threads):
+    text = list(range(5, 220))
+    for n_prompt in (1, 15, 16, 40, 150, 215):
+        prompt, others = [0, *text[:n_prompt]], [[0, k] for k in range(1, 32)]
+        last, first = CachedDecoder(tiny_model), CachedDecoder(tiny_model)
+        assert torch.equal(
+            last.start([*others, prompt], 400)[-1], first.start([prompt, [0, *text, 7]], 300)[0]
+        )
+        for token in text[:20]:
+            found = last.step(torch.full((32,), token))[-1]
+            assert torch.equal(found, first.step(torch.full((2,), token))[0])
+
+
 def test_rows_that_stay_go_on_in_the_order_asked(tiny_model):
     prompts = [[0, k, *range(k)] for k in range(1, 21)]
     decoder = CachedDecoder(tiny_model)

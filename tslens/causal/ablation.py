@@ -1,7 +1,8 @@
 """A model without some of its components: heads, neurons, layers.
 
 While :func:`ablated` holds, hooks on the model replace what a component gives to the residual stream. Whatever runs the
-model then (generation, loss, logits) runs without the component, as if its output weights were zero.
+model then (generation, loss, logits) runs without the component, as if its output weights were zero. The decoder of our
+own models sees these hooks and takes zero weights instead (``model.silence``), so text is written at full speed.
 
 | component | what is zero |
 |---|---|
@@ -15,14 +16,13 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from torch import Tensor
-
 from tslens.errors import ModelError, UsageError
+from tslens.model.silence import Silence
 from tslens.types import HeadId, NeuronId
 
 
@@ -38,7 +38,6 @@ class LayerId:
 
 
 Component = HeadId | NeuronId | LayerId
-Ablation = Callable[[Tensor], Tensor]
 
 
 class Hookable(Protocol):
@@ -70,23 +69,12 @@ def ablated(model: Hookable, components: Sequence[Component]) -> Iterator[None]:
     """
     hooked: Any = getattr(model, "bridge", model)
     points = hooked.hook_dict
-    ablations: dict[str, list[Ablation]] = defaultdict(list)
-    for component in components:
-        check_component(model, component)
-        for name, ablation in _ablations(model, component):
-            if name not in points:
-                raise ModelError(
-                    f"{component} cannot be ablated: this model has no hook point {name}.",
-                    "Ablate another component, or use a model that has it.",
-                )
-            ablations[name].append(ablation)
+    silences = _silences(model, components, points)
     added: list[tuple[Any, Any]] = []
     try:
-        for name, of_point in ablations.items():
+        for name, silence in silences.items():
             point = points[name]
-            point.add_hook(
-                _in_turn(of_point), is_permanent=True
-            )  # so that no reset_hooks of a tool takes it off
+            point.add_hook(silence, is_permanent=True)  # so that no reset_hooks of a tool takes it off
             added.append((point, point.fwd_hooks[-1]))
         yield
     finally:
@@ -115,46 +103,35 @@ def check_component(model: Hookable, component: Component) -> None:
         )
 
 
-def _ablations(model: Hookable, component: Component) -> Iterator[tuple[str, Ablation]]:
-    """Hook points of a component, and what is done there."""
+def _silences(model: Hookable, components: Sequence[Component], points: Any) -> dict[str, Silence]:
+    """What each hook point no longer lets through, all components together."""
+    units: dict[str, list[int]] = defaultdict(list)
+    whole: set[str] = set()
+    for component in components:
+        check_component(model, component)
+        for name in _points_of(component):
+            if name not in points:
+                raise ModelError(
+                    f"{component} cannot be ablated: this model has no hook point {name}.",
+                    "Ablate another component, or use a model that has it.",
+                )
+            if isinstance(component, LayerId):
+                whole.add(name)
+            else:
+                units[name].append(component.index)
+    of_units = {
+        name: Silence(tuple(index), model.cfg.n_heads if name.endswith("hook_z") else model.cfg.d_mlp)
+        for name, index in units.items()
+    }
+    return of_units | {name: Silence(None, 1) for name in whole}
+
+
+def _points_of(component: Component) -> list[str]:
+    """Hook points at which a component is silent."""
     block = f"blocks.{component.layer}"
     if isinstance(component, HeadId):
-        yield f"{block}.attn.hook_z", _zero_head(component.index, model.cfg.n_heads)
-    elif isinstance(component, NeuronId):
-        yield f"{block}.mlp.hook_post", _zero_neuron(component.index)
-    else:
-        if component.part != "mlp":
-            yield f"{block}.hook_attn_out", _zero_all
-        if component.part != "attn":
-            yield f"{block}.hook_mlp_out", _zero_all
-
-
-def _zero_head(head: int, n_heads: int) -> Ablation:
-    def ablate(z: Tensor) -> Tensor:
-        by_head = z.clone().reshape(*z.shape[:2], n_heads, -1)  # some models hold the heads of z side by side
-        by_head[:, :, head] = 0
-        return by_head.reshape(z.shape)
-
-    return ablate
-
-
-def _zero_neuron(neuron: int) -> Ablation:
-    def ablate(post: Tensor) -> Tensor:
-        post = post.clone()
-        post[..., neuron] = 0
-        return post
-
-    return ablate
-
-
-def _zero_all(written: Tensor) -> Tensor:
-    return written.new_zeros(written.shape)
-
-
-def _in_turn(ablations: Sequence[Ablation]) -> Callable[..., Tensor]:
-    def hook_fn(activation: Tensor, hook: Any) -> Tensor:
-        for ablation in ablations:
-            activation = ablation(activation)
-        return activation
-
-    return hook_fn
+        return [f"{block}.attn.hook_z"]
+    if isinstance(component, NeuronId):
+        return [f"{block}.mlp.hook_post"]
+    parts = (component.part,) if component.part else ("attn", "mlp")
+    return [f"{block}.hook_{part}_out" for part in parts]

@@ -13,11 +13,11 @@ from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from einops import einsum, rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from tslens.causal.means import PositionMean
 from tslens.causal.rerun import losses_at, parts_of_layers
 from tslens.errors import ProbeInputError, UsageError
 from tslens.model.batches import IGNORED
@@ -32,41 +32,18 @@ class MeanZ:
     """Mean of what each head has mixed at each position, over the stories that reach it."""
 
     def __init__(self) -> None:
-        self._sum: Float[Tensor, "layer pos head d_head"] | None = None
-        self._n: Int[Tensor, " pos"] = torch.zeros(0, dtype=torch.long)
+        self._mean = PositionMean()
 
-    @torch.no_grad()
     def add(self, prefix: Prefix, length: Int[Tensor, " row"]) -> None:
         """Add the rows of a batch; ``length``: positions of each that are real."""
-        n_pos = prefix.tokens.shape[1]
-        is_real = torch.arange(n_pos) < length.cpu()[:, None]
-        of_batch = torch.stack(
-            [
-                einsum(prefix.z(layer).double().cpu(), is_real.double(), "r p h e, r p -> p h e")
-                for layer in range(prefix.n_layers)
-            ]
-        )
-        if self._sum is None:
-            self._sum = of_batch[:, :0]
-        longest = max(n_pos, len(self._n))
-        self._sum, of_batch = (
-            F.pad(total, (0, 0, 0, 0, 0, longest - total.shape[1])) for total in (self._sum, of_batch)
-        )
-        self._sum = self._sum + of_batch
-        self._n = F.pad(self._n, (0, longest - len(self._n))) + F.pad(is_real.sum(0), (0, longest - n_pos))
+        self._mean.add([prefix.z(layer) for layer in range(prefix.n_layers)], length)
 
     def mean(self, n_pos: int) -> Float[Tensor, "layer pos head d_head"]:
         """The mean at the first ``n_pos`` positions; where no story reached, over all positions.
 
         Raises ValueError if nothing was added.
         """
-        if self._sum is None or not self._n.sum():
-            raise ValueError("no story was added")
-        overall = self._sum.sum(1, keepdim=True) / self._n.sum()
-        at_pos = self._sum / self._n.clamp(min=1)[:, None, None]
-        reached = torch.where(self._n[:, None, None] > 0, at_pos, overall)[:, :n_pos]
-        beyond = overall.expand(-1, n_pos - reached.shape[1], -1, -1)
-        return torch.cat([reached, beyond], 1)
+        return self._mean.mean(n_pos)
 
 
 def other_rows(n_rows: int, generator: np.random.Generator) -> Int[Tensor, " row"]:
@@ -108,7 +85,9 @@ def head_losses(
     losses = np.empty((len(heads), int(at.sum())))
     for part in parts_of_layers(model, heads, max_variants):
         layer, which = part.layer, [heads[i].index for i in part.index]
-        missing = _replacement(prefix, layer, method, targets != IGNORED, mean, other) - prefix.z(layer)
+        z = prefix.z(layer)
+        of_layer = None if mean is None else mean[layer]
+        missing = replaced(z, method, targets != IGNORED, mean=of_layer, other=other) - z
         change = einsum(missing[:, :, which], prefix.output(layer)[which], "r p h e, h e d -> h r p d")
         final = prefix.rerun(layer, change, at)
         flat = losses_at(model, final.flatten(0, 1), targets[at].repeat(len(which)))
@@ -116,28 +95,32 @@ def head_losses(
     return losses
 
 
-def _replacement(
-    prefix: Prefix,
-    layer: int,
+def replaced(
+    given: Float[Tensor, "row pos *unit"],
     method: Replacement,
     is_real: Bool[Tensor, "row pos"],
-    mean: Float[Tensor, "layer pos head d_head"] | None,
+    *,
+    mean: Float[Tensor, "reached *unit"] | None,
     other: Int[Tensor, " row"] | None,
-) -> Float[Tensor, "row pos head d_head"]:
-    """What the heads of a layer are made to have mixed."""
-    z = prefix.z(layer)
+) -> Float[Tensor, "row pos *unit"]:
+    """What stands in place of what heads have mixed or neurons give, at every position.
+
+    ``is_real``: positions that may stand in for those of another row; at the others the mean does. ``mean``: at each
+    position, for as many as the rows have at least. Raises UsageError for a missing argument.
+    """
     if method == "zero":
-        return torch.zeros_like(z)
-    if mean is None or mean.shape[1] < z.shape[1]:
+        return torch.zeros_like(given)
+    n_pos = given.shape[1]
+    if mean is None or len(mean) < n_pos:
         raise UsageError(
-            f'Replacing heads by "{method}" needs the mean of each of {z.shape[1]} positions.',
-            "Give MeanZ.mean.",
+            f'Replacing by "{method}" needs the mean of each of {n_pos} positions.',
+            "Give the means of the model on stories that are as long (MeanZ, read_means).",
         )
-    at_pos = mean[layer, : z.shape[1]].to(z).expand(z.shape)
+    at_pos = mean[:n_pos].to(given).expand(given.shape)
     if method == "mean":
         return at_pos
     if other is None:
-        raise UsageError('Replacing heads by "resample" needs another row for each.', "Give other_rows.")
-    other = other.to(z.device)
-    is_other = (other != torch.arange(len(other), device=z.device))[:, None] & is_real[other]
-    return torch.where(is_other[:, :, None, None], z[other], at_pos)
+        raise UsageError('Replacing by "resample" needs another row for each.', "Give other_rows.")
+    other = other.to(given.device)
+    is_other = (other != torch.arange(len(other), device=given.device))[:, None] & is_real[other]
+    return torch.where(is_other.reshape(*is_other.shape, *[1] * (given.ndim - 2)), given[other], at_pos)
