@@ -242,3 +242,53 @@ def test_factors_keep_the_products_that_their_rank_allows():
 def test_too_little_to_fit_is_refused(heads, n):
     with pytest.raises(ProbeInputError, match="cannot be fitted"):
         fit_predictor(MadeHeads(by_tokens_and_distance), made_stories(n, 0), heads, seed=0)
+
+
+def by_tokens(tokens):
+    """Scores of a head that cares for words, wherever they stand."""
+    generator = torch.Generator().manual_seed(1)
+    u, v = (1.5 * torch.randn(N_TOKENS + 5, RANK, generator=generator) for _ in range(2))
+    return torch.einsum("sqr,skr->sqk", u[tokens], v[tokens])[:, None]
+
+
+def of_distance(tokens):
+    return by_distance(tokens.shape[1]).expand(len(tokens), 1, -1, -1)
+
+
+def test_tokens_alone_explain_a_head_of_tokens_and_none_of_distance():
+    fitting, reading = made_stories(48, 2), made_stories(32, 3)
+    found = {}
+    for name, scores in (
+        ("tokens", by_tokens),
+        ("distance", lambda t: by_distance(t.shape[1]).expand(len(t), 1, -1, -1)),
+    ):
+        model = MadeHeads(scores)
+        predictor = fit_predictor(model, fitting, [HEAD], seed=0, distance_terms=False)
+        assert not predictor.tables.g.any()
+        found[name] = distance_between(of_layer(model), of_layer(predictor), reading)
+    assert found["tokens"] < 0.1 < 0.4 < found["distance"]
+
+
+def test_tokens_of_one_class_share_their_rows():
+    """A head that tells even tokens from odd ones is explained by these classes, and by none that mix them."""
+
+    def scores(tokens):
+        return (3.0 * (tokens % 2))[:, None, None, :].expand(-1, 1, tokens.shape[1], -1)
+
+    model, fitting, reading = MadeHeads(scores), made_stories(40, 2), made_stories(20, 3)
+    place = torch.arange(N_TOKENS + 5)
+    found = []
+    for classes in (place % 2, place // 9):
+        predictor = fit_predictor(model, fitting, [HEAD], seed=0, classes=classes)
+        assert len(predictor.tables.b) == int(classes.max()) + 1
+        found.append(distance_between(of_layer(model), of_layer(predictor), reading))
+    assert found[0] < 0.05 < 0.2 < found[1]
+
+
+def test_logarithms_are_those_of_the_pattern_and_finite():
+    model = MadeHeads(by_tokens_and_distance, window=6)
+    predictor = fit_predictor(model, made_stories(20, 2), [HEAD], seed=0)
+    tokens = made_stories(5, 3)[0].tokens
+    logarithm, pattern = predictor.log_pattern(tokens)[0], predictor.pattern(tokens)[0]
+    assert torch.isfinite(logarithm).all()
+    assert torch.allclose(logarithm.exp(), pattern, atol=1e-6)

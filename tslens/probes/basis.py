@@ -13,32 +13,32 @@ The predictor of a head is the row softmax, over the keys that its layer may loo
    Each head keeps its numbers of the epoch that predicted the stories held back best.
 
 What a fitted predictor misses on other stories is not in token identities and distance, as far as this form, rank
-``d_head`` or 16 and so many stories can tell. Layer 0 needs no fit: :func:`exact_layer0`.
+``d_head`` or 16 and so many stories can tell. Layer 0 needs no fit: :func:`exact_layer0`. Terms may be left out, and
+tokens may share rows by class, as by part of speech.
 
 Axes: row (a story), pos (query_pos, key_pos), head, token_row (row of the tables), rank, bin (of distances).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from einops import einsum, rearrange
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from tslens.errors import ProbeInputError
-from tslens.model.attention import Pattern, allowed_pairs
 from tslens.model.story_model import StoryModel
-from tslens.model.transformer import TinyTransformer
+from tslens.probes.predictor import Rows, Tables, TokenPredictor, distance_bin, exact_layer0
 from tslens.types import HeadId
 
+__all__ = ["Rows", "TokenPredictor", "distance_bin", "exact_layer0", "factors_of_rank", "fit_predictor"]
+
 MAX_RANK = 16
-EXACT_DISTANCES = 64  # each has a number of its own; above, eight bins for every doubling
 MIN_TOKEN_COUNT = 2
 SHRINKAGE = 4.0
 PULL = 0.2  # times half the squared change, against the cross-entropy summed over all queries
@@ -49,69 +49,6 @@ STEP_QUERIES = 32
 EPOCHS = 60
 PATIENCE = 8  # epochs in which no head got better
 LEARNING_RATE = 0.02  # falls to zero over all epochs
-OUT_OF_REACH = -1e9  # a score that the softmax turns into zero, and that times zero is zero
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Stories as a model reads them. ``length``: positions that are real; behind them is padding."""
-
-    tokens: Int[Tensor, "row pos"]
-    length: Int[Tensor, " row"]
-
-    def copied(self) -> Rows:
-        """On the CPU, and fit for gradients where the caller made them in inference mode."""
-        return Rows(self.tokens.long().cpu().clone(), self.length.long().cpu().clone())
-
-    def real(self, values: Tensor) -> Tensor:
-        """Values [row pos ...] at real positions, stories one after the other."""
-        return values[torch.arange(self.tokens.shape[1]) < self.length[:, None]]
-
-
-@dataclass(frozen=True)
-class _Tables:
-    """The numbers of all heads; the second axis of each is the head."""
-
-    u: Float[Tensor, "token_row head rank"]
-    v: Float[Tensor, "token_row head rank"]
-    b: Float[Tensor, "token_row head"]
-    g: Float[Tensor, "bin head"]
-    c: Float[Tensor, "one head"]
-
-    def all(self) -> list[Tensor]:
-        return [self.u, self.v, self.b, self.g, self.c]
-
-    def map(self, change: Callable[[Tensor], Tensor]) -> _Tables:
-        return _Tables(*map(change, self.all()))
-
-    def with_heads(self, chosen: Bool[Tensor, " head"], other: _Tables) -> _Tables:
-        """A copy with the numbers of some heads taken from other tables."""
-        copy = self.map(lambda x: x.detach().clone())
-        for mine, theirs in zip(copy.all(), other.all(), strict=True):
-            mine[:, chosen] = theirs.detach()[:, chosen]
-        return copy
-
-    def scores(
-        self,
-        token_row: Int[Tensor, "row pos"],
-        query_pos: Int[Tensor, " query"],
-        windows: Sequence[int | None],
-    ) -> Float[Tensor, "row head query key_pos"]:
-        """Scores before the softmax; ``windows``: of each head."""
-        n_heads, key_pos = self.u.shape[1], torch.arange(token_row.shape[1])
-        of_distance = F.embedding(distance_bin(query_pos[:, None] - key_pos), self.g)
-        of_place = rearrange(of_distance, "q k h -> h q k") + (key_pos == 0) * self.c.T[:, :, None]
-        kinds = {window: allowed_pairs(query_pos, key_pos, window) for window in windows}
-        allowed = torch.stack([kinds[window] for window in windows])
-        u = F.embedding(token_row[:, query_pos], rearrange(self.u, "t h r -> t (h r)"))
-        v = F.embedding(token_row, rearrange(self.v, "t h r -> t (h r)"))
-        product = torch.bmm(
-            rearrange(u, "s q (h r) -> (s h) q r", h=n_heads),
-            rearrange(v, "s k (h r) -> (s h) r k", h=n_heads),
-        )
-        b = rearrange(F.embedding(token_row, self.b), "s k h -> s h 1 k")
-        of_tokens = rearrange(product, "(s h) q k -> s h q k", h=n_heads) + b
-        return of_tokens + of_place.masked_fill(~allowed, OUT_OF_REACH)
 
 
 @dataclass(frozen=True)
@@ -136,40 +73,6 @@ class _Sample:
         return (self.query_pos < self.length[:, None]).float()
 
 
-@dataclass(frozen=True, eq=False)
-class TokenPredictor:
-    """Patterns that token identities and distance predict.
-
-    ``heads``: in the order in which they were asked for; ``windows``: of their layers. ``row_of``: row of the
-    tables of each token.
-    """
-
-    heads: tuple[HeadId, ...]
-    windows: tuple[int | None, ...]
-    row_of: Int[Tensor, " d_vocab"]
-    tables: _Tables
-
-    @torch.no_grad()
-    def pattern(
-        self, tokens: Int[Tensor, "row pos"]
-    ) -> dict[int, Float[Tensor, "row head query_pos key_pos"]]:
-        """Predicted pattern by layer, its heads in the order of ``heads``; on the CPU. Each query row sums to 1."""
-        found = {}
-        token_row, query_pos = self.row_of[tokens.long().cpu()], torch.arange(tokens.shape[1])
-        for layer in dict.fromkeys(head.layer for head in self.heads):
-            chosen = [i for i, head in enumerate(self.heads) if head.layer == layer]
-            tables = _Tables(*(x[:, chosen] for x in self.tables.all()))
-            scores = tables.scores(token_row, query_pos, [self.windows[i] for i in chosen])
-            found[layer] = scores.softmax(-1)
-        return found
-
-
-def distance_bin(distance: Int[Tensor, "*pair"]) -> Int[Tensor, "*pair"]:
-    """Bin of a distance: itself up to 64, then eight bins for every doubling; 0 for what is behind the query."""
-    far = (distance.clamp(min=EXACT_DISTANCES).double() / EXACT_DISTANCES).log2().mul(8).ceil().long()
-    return distance.clamp(0, EXACT_DISTANCES) + far
-
-
 def fit_predictor(
     model: StoryModel,
     batches: Sequence[Rows],
@@ -177,24 +80,50 @@ def fit_predictor(
     *,
     seed: int,
     token_terms: bool = True,
+    distance_terms: bool = True,
+    classes: Int[Tensor, " d_vocab"] | None = None,
+    epochs: int = EPOCHS,
 ) -> TokenPredictor:
     """The best predictor of these heads from token identities and distance, fitted on stories.
 
     ``batches``: the fitting stories; read what it explains on others. ``token_terms``: False leaves u, v and b at
-    zero, so that distance and position 0 alone predict. The same inputs give the same bits; torch's own generator
-    is not touched. It runs on the CPU, also inside ``torch.inference_mode``.
-    Raises ProbeInputError without a head, or with fewer than two stories of two tokens.
+    zero, so that distance and position 0 alone predict. ``distance_terms``: False leaves g at zero, so that tokens
+    alone predict; the token at position 0 stands nowhere else, so c stays. ``classes``: tokens of one class, numbered
+    from 0, share one row. ``epochs``: at most. The same inputs give the same bits; torch's own generator is not
+    touched. It runs on the CPU, also inside ``torch.inference_mode``. Raises ProbeInputError without a head, or with
+    fewer than two stories of two tokens.
     """
     with torch.inference_mode(False), torch.no_grad():
-        fit = _Fit(model, [batch.copied() for batch in batches], tuple(heads), seed)
-        tables = fit.refine(fit.best_start(token_terms), token_terms)
+        terms = _Terms(token_terms, distance_terms)
+        fit = _Fit(model, [batch.copied() for batch in batches], tuple(heads), seed, classes)
+        tables = fit.refine(fit.best_start(terms), terms, epochs)
         return TokenPredictor(fit.heads, fit.windows, fit.row_of, tables)
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """What a predictor may use."""
+
+    tokens: bool
+    distance: bool
+
+    def of(self, tables: Tables) -> list[Tensor]:
+        """The numbers that are fitted: position 0 can be told by its token and by its place."""
+        of_tokens = [tables.u, tables.v, tables.b] if self.tokens else []
+        return [*of_tokens, *([tables.g] if self.distance else []), tables.c]
 
 
 class _Fit:
     """What one fit is of: heads, rows of the tables, stories to fit and stories held back."""
 
-    def __init__(self, model: StoryModel, batches: list[Rows], heads: tuple[HeadId, ...], seed: int) -> None:
+    def __init__(
+        self,
+        model: StoryModel,
+        batches: list[Rows],
+        heads: tuple[HeadId, ...],
+        seed: int,
+        classes: Int[Tensor, " d_vocab"] | None,
+    ) -> None:
         self.model, self.heads = model, heads
         self.generator = torch.Generator().manual_seed(seed)
         self.groups, held_back = split_rows(batches, self.generator)
@@ -205,13 +134,16 @@ class _Fit:
             )
         self.windows = tuple(model.window(head.layer) for head in heads)
         tokens = torch.cat([rows.real(rows.tokens) for rows in self.groups])
-        count = torch.bincount(tokens, minlength=model.cfg.d_vocab)
-        known = count >= MIN_TOKEN_COUNT
-        self.row_of = torch.where(known, known.cumsum(0) - 1, known.sum())
-        self.count = torch.bincount(self.row_of[tokens], minlength=int(known.sum()) + 1)
+        self.row_of = self._rows_of_tokens(tokens) if classes is None else classes.long().cpu().clone()
+        self.count = torch.bincount(self.row_of[tokens], minlength=int(self.row_of.max()) + 1)
         self.rank = min(model.cfg.d_head, MAX_RANK, len(self.count))
         self.train = list(self._samples(self.groups, model.cfg.n_ctx))
         self.held_back = list(self._samples(held_back, HELD_BACK_QUERIES))
+
+    def _rows_of_tokens(self, tokens: Int[Tensor, " token"]) -> Int[Tensor, " d_vocab"]:
+        """A row for each token that was seen twice, the last for all others."""
+        known = torch.bincount(tokens, minlength=self.model.cfg.d_vocab) >= MIN_TOKEN_COUNT
+        return torch.where(known, known.cumsum(0) - 1, known.sum())
 
     def _samples(self, groups: list[Rows], most_queries: int) -> Iterator[_Sample]:
         """True patterns at all queries but the first, or at a random part of them."""
@@ -232,32 +164,33 @@ class _Fit:
 
     # Where it starts ------------------------------------------------------------------------------------
 
-    def best_start(self, token_terms: bool) -> _Tables:
+    def best_start(self, terms: _Terms) -> Tables:
         """Of each head the start that predicts the stories held back best."""
-        best, *others = self._starts(token_terms)
+        best, *others = self._starts(terms)
         lowest = self.cross_entropy(best)
         for start in others:
             found = self.cross_entropy(start)
             best, lowest = best.with_heads(found < lowest, start), torch.minimum(found, lowest)
         return best
 
-    def _starts(self, token_terms: bool) -> Iterator[_Tables]:
+    def _starts(self, terms: _Terms) -> Iterator[Tables]:
         """Small random u and v, or mean queries and keys, with scores divided by sqrt(d_head) or not."""
         shapes = (len(self.count), len(self.heads), self.rank), (len(self.count), len(self.heads))
         n_bins = int(distance_bin(torch.tensor(self.model.cfg.n_ctx))) + 1
         u, b, g, c = map(torch.zeros, (*shapes, (n_bins, len(self.heads)), (1, len(self.heads))))
-        g, c = self._log_excess(_Tables(u, u, b, g, c))
-        if not token_terms:
-            yield _Tables(u, u, b, g, c)
+        g, c = self._log_excess(Tables(u[..., :0], u[..., :0], b, g, c))
+        g = g * terms.distance
+        if not terms.tokens:
+            yield Tables(u[..., :0], u[..., :0], b, g, c)
             return
         u, v = 0.1 * torch.randn(2, *u.shape, generator=self.generator)
-        yield _Tables(u, v, b, g, c)
+        yield Tables(u, v, b, g, c)
         if (means := self._mean_queries_and_keys()) is not None:
             for scale in (1.0, self.model.cfg.d_head**-0.25):
                 u, v = (x * scale for x in means)
-                yield from (_Tables(u, v, b, g * known, c * known) for known in (1, 0))
+                yield from (Tables(u, v, b, g * known, c * known) for known in (1, 0))
 
-    def _log_excess(self, zero: _Tables) -> tuple[Float[Tensor, "bin head"], Float[Tensor, "one head"]]:
+    def _log_excess(self, zero: Tables) -> tuple[Float[Tensor, "bin head"], Float[Tensor, "one head"]]:
         """Log of the mass at each distance, and at position 0, over that of uniform attention, 1 added to both."""
         mass = torch.ones(2, len(zero.g) + 1, len(self.heads))  # the last: position 0
         for sample in self.train:
@@ -294,7 +227,7 @@ class _Fit:
 
     # How it goes on -------------------------------------------------------------------------------------
 
-    def cross_entropy(self, tables: _Tables) -> Float[Tensor, " head"]:
+    def cross_entropy(self, tables: Tables) -> Float[Tensor, " head"]:
         """Mean cross-entropy in nats of predicted rows under the true ones, on the stories held back."""
         total, n_queries = torch.zeros(len(self.heads)), 0.0
         for sample in self.held_back:
@@ -304,17 +237,17 @@ class _Fit:
             n_queries += float(weight.sum())
         return total / n_queries
 
-    def refine(self, start: _Tables, token_terms: bool) -> _Tables:
+    def refine(self, start: Tables, terms: _Terms, epochs: int) -> Tables:
         """Adam from the start; of each head the numbers of its best epoch on the stories held back."""
         n_queries = float(sum(sample.weight().sum() for sample in self.train))
-        tables, first = start.map(torch.clone), 0 if token_terms else 3
-        chosen, anchors = tables.all()[first:], start.all()[first:]
+        tables = start.map(torch.clone)
+        chosen, anchors = terms.of(tables), terms.of(start)
         for parameter in chosen:
             parameter.requires_grad_()
         optimizer = torch.optim.Adam(chosen, lr=LEARNING_RATE)
         best, lowest, best_epoch = start, self.cross_entropy(start), 0
-        for epoch in range(1, EPOCHS + 1):
-            optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 - (epoch - 1) / EPOCHS)
+        for epoch in range(1, epochs + 1):
+            optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 - (epoch - 1) / epochs)
             for index in torch.randperm(len(self.train), generator=self.generator).tolist():
                 sample = self.train[index]
                 order = torch.randperm(len(sample.query_pos), generator=self.generator)
@@ -331,7 +264,7 @@ class _Fit:
                 break
         return best
 
-    def _backward(self, tables: _Tables, sample: _Sample) -> None:
+    def _backward(self, tables: Tables, sample: _Sample) -> None:
         """Gradients of the heads' mean cross-entropies: with respect to a score, predicted minus true attention."""
         with torch.enable_grad():
             scores = tables.scores(sample.token_row, sample.query_pos, self.windows)
@@ -375,21 +308,3 @@ def factors_of_rank(
     scale = size[:, None, :rank].sqrt()
     factors = (q_basis @ left[:, :, :rank] * scale, k_basis @ right.mT[:, :, :rank] * scale)
     return [rearrange(x, "h t r -> t h r") / weight for x in factors]
-
-
-@torch.no_grad()
-def exact_layer0(model: TinyTransformer, tokens: Int[Tensor, "story pos"]) -> Pattern:
-    """The pattern of layer 0 from nothing but each token and its position.
-
-    The embedding of one token at one position is normalised and projected, and no other token enters: a score is an
-    exact function of two tokens and two positions. So the predictor of layer 0 is the pattern itself.
-    """
-    block, n_pos = model.blocks[0], tokens.shape[1]
-    x = model.W_E[tokens] + model.W_pos[:n_pos]
-    x = x - x.mean(-1, keepdim=True)
-    x = x / (x.square().mean(-1, keepdim=True) + block.ln1.eps).sqrt() * block.ln1.w + block.ln1.b
-    q = einsum(x, block.attn.W_Q, "s q d, h d e -> s h q e")
-    k = einsum(x, block.attn.W_K, "s k d, h d e -> s h k e")
-    pos = torch.arange(n_pos, device=tokens.device)
-    allowed = allowed_pairs(pos, pos, model.window(0))
-    return einsum(q, k, "s h q e, s h k e -> s h q k").masked_fill(~allowed, float("-inf")).softmax(-1)

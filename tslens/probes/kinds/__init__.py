@@ -1,0 +1,1 @@
+"""What each head's attention follows, distance or tokens, by held-out deviance, and whether heads are of two kinds."""
