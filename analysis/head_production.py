@@ -1,0 +1,312 @@
+"""Which heads of the shipped models specialise in producing nouns, verbs or punctuation, as the paper says?
+
+    .venv/bin/python analysis/head_production.py
+    .venv/bin/python analysis/head_production.py --models l1_h64 --stories 60 --explain 20 --out production
+
+For each model its rows with provenance, of direct contributions (``NAME.direct.jsonl``) and of total ones
+(``NAME.total.jsonl``), and of all models that the folder holds ``report.md``: a yes or no for nouns, verbs and
+punctuation, with figures; every part of speech with its best head; frequent words; copying, with eigenvalues beside. A
+*specialist* is a head with a role for a part of speech that has no role of larger value for another. Stories are the
+offline author's, of the validation side. ``--report-only`` writes the report again. Total contributions take longest:
+the model runs on from every head, and so do its random twins.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from tslens.cli.audit_production import CASE_SCHEMA
+from tslens.cli.opening import open_for_scan, record_of
+from tslens.cli.produces import shown_class
+from tslens.files import atomic_write, read_jsonl
+from tslens.model.load import find_model
+from tslens.probes.production.classes import CLOSING, COPYING
+from tslens.probes.production.produce import score_production
+from tslens.probes.production.report import RANK, Produced, Way, strength
+from tslens.probes.production.results import load_production, save_production
+from tslens.provenance import utc_now
+from tslens.types import HeadId
+
+MODELS = ("l1_h256", "l2_h128", "l4_h128")
+PAPER = {"nouns": ("NOUN",), "verbs": ("VERB",), "punctuation": ("PUNCT", CLOSING)}
+WAYS = get_args(Way)
+STATUSES = ("role", "candidate", "unclear", "no")
+MOST_WORDS = 12  # of a table
+MIN_HEADS = 4  # for a rank correlation
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What the folder holds of one model and one way to read contributions."""
+
+    name: str
+    header: Mapping[str, Any]
+    rows: Sequence[Produced]
+
+    @property
+    def way(self) -> str:
+        """Which contributions were read."""
+        way: str = self.header["way"]
+        return way
+
+    @property
+    def heads(self) -> list[HeadId]:
+        """In order."""
+        return sorted({row.head for row in self.rows})
+
+    def of_class(self, *names: str, kind: str = "part") -> list[Produced]:
+        """The rows of some classes, best first."""
+        return sorted((row for row in self.rows if row.kind == kind and row.name in names), key=strength)
+
+    def specialists(self, *names: str) -> list[Produced]:
+        """Heads with a role for one of these parts of speech, and for no other a role of larger value; best first."""
+        largest: dict[HeadId, Produced] = {}
+        for row in self.rows:
+            if row.kind == "part" and row.status == "role":
+                best = largest.get(row.head)
+                largest[row.head] = row if best is None or row.value > best.value else best
+        return sorted((row for row in largest.values() if row.name in names), key=strength)
+
+
+def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [names, ["---"] * len(names), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + "\n"
+
+
+def figures(row: Produced) -> str:
+    """One row in words and figures."""
+    null = max(row.nulls.values())
+    told = (
+        f"{row.head} {row.value:+.2f} [{row.low:+.2f}, {row.high:+.2f}] nats against {null:+.2f}, corrected lower "
+        f"end of the excess {row.excess_low:+.2f}"
+    )
+    if row.lexical is not None:
+        told += f"; the current token alone gives {row.lexical:+.2f}, so {row.basis}"
+    if row.says is not None:
+        told += f"; it says so at {row.says:.0%} of them"
+    if row.cause is not None:
+        low = f" (lower end {row.cause['low']:+.3f})" if "low" in row.cause else ""
+        told += f"; ablation there costs {row.cause['beyond']:+.3f} nats beyond the others{low}"
+    return f"{told}; {row.status}"
+
+
+def answers(one: Saved) -> Iterator[str]:
+    """The paper's three kinds, one paragraph each."""
+    for plural, names in PAPER.items():
+        rows = one.of_class(*names)
+        if not rows:
+            yield f"- **Heads that specialise in {plural}: not asked**, as too few stories have any.\n"
+            continue
+        best, n_heads = one.specialists(*names), len(one.heads)
+        n_roles = len({row.head for row in rows if row.status == "role"})
+        if best:
+            more = n_roles - len(best)
+            others = f" {more} more have a role for them, and for another part a larger one." if more else ""
+            yield (
+                f"- **Heads that specialise in {plural}: yes**, {len(best)} of {n_heads}.{others} The best, for "
+                f"{best[0].name}: {figures(best[0])}.\n"
+            )
+        elif n_roles:
+            yield (
+                f"- **Heads that specialise in {plural}: no**, but {n_roles} of {n_heads} have a role for them, and "
+                f"for another part a larger one. The best, for {rows[0].name}: {figures(rows[0])}.\n"
+            )
+        else:
+            yield (
+                f"- **Heads that specialise in {plural}: no.** The nearest of {n_heads}, for {rows[0].name}: "
+                f"{figures(rows[0])}.\n"
+            )
+
+
+def parts(one: Saved) -> str:
+    """Each part of speech: how many heads of each status, specialists, the best head."""
+    lines = []
+    for name in dict.fromkeys(row.name for row in one.rows if row.kind == "part"):
+        rows = one.of_class(name)
+        status = Counter(row.status for row in rows)
+        lines.append(
+            [
+                name, *(str(status[each]) for each in STATUSES),
+                ", ".join(str(row.head) for row in one.specialists(name)) or "-", *_best(rows[0]),
+            ]
+        )  # fmt: skip
+    return table(["next", *STATUSES, "specialists", *_BEST], lines)
+
+
+_BEST = ("best head", "value", "excess, lower end", "its current token alone", "says so", "ablation")
+
+
+def _best(row: Produced) -> list[str]:
+    return [
+        str(row.head),
+        f"{row.value:+.2f} [{row.low:+.2f}, {row.high:+.2f}]",
+        f"{row.excess_low:+.2f}",
+        "" if row.lexical is None else f"{row.lexical:+.2f} ({row.basis})",
+        "" if row.says is None else f"{row.says:.0%}",
+        "" if row.cause is None else f"{row.cause['beyond']:+.3f}",
+    ]
+
+
+def words(one: Saved) -> str:
+    """The words that heads raise most beyond words of the same part of speech."""
+    names = dict.fromkeys(row.name for row in one.rows if row.kind == "word")
+    best = sorted((one.of_class(name, kind="word") for name in names), key=lambda rows: strength(rows[0]))
+    lines = [
+        [f"`{shown_class(rows[0])}`", str(sum(row.status == "role" for row in rows)), *_best(rows[0])]
+        for rows in best[:MOST_WORDS]
+    ]
+    n_found = sum(rows[0].status == "role" for rows in best)
+    return f"{n_found} of {len(best)} words have a head with a role.\n\n" + table(
+        ["next", "roles", *_BEST], lines
+    )
+
+
+def copying(one: Saved) -> str:
+    """Heads that raise what they attend to, and whether weights alone tell them."""
+    rows = one.of_class(COPYING, kind="copying")
+    status = Counter(row.status for row in rows)
+    counted = ", ".join(f"{status[each]} {each}" for each in STATUSES)
+    told = f"Heads that raise what they attend to: {counted}.\n\n"
+    both = np.array([(row.value, row.beside["eigenvalues"]) for row in rows if row.beside]).reshape(-1, 2)
+    if len(both) >= MIN_HEADS:
+        rank = float(spearmanr(both[:, 0], both[:, 1]).statistic)
+        most = next(row.beside["eigenvalues_twins"] for row in rows if row.beside)
+        above = int((both[:, 1] > most).sum())
+        told += (
+            f"By the eigenvalues of the OV circuit, {above} of {len(both)} are above the largest of the twins "
+            f"({most:+.2f}); rank correlation with the value on stories {rank:+.2f}.\n\n"
+        )
+    lines = [
+        [
+            *_best(row)[:3], f"{row.nulls['moved']:+.2f}",
+            f"{row.beside['eigenvalues']:+.2f}" if row.beside else "", row.status, _best(row)[5],
+        ]
+        for row in rows[:6]
+    ]  # fmt: skip
+    names = ["head", *_BEST[1:3], "other tokens of the story", "eigenvalues", "status", _BEST[5]]
+    return told + table(names, lines)
+
+
+def summary(saved: Sequence[Saved]) -> str:
+    """The paper's claim, model by model, and heads by their best row."""
+    lines, counts = [], []
+    for one in saved:
+        cells = []
+        for names in PAPER.values():
+            with_role = {row.head for row in one.of_class(*names) if row.status == "role"}
+            cells.append(f"{len(one.specialists(*names))} ({len(with_role)})")
+        lines.append([one.name, one.way, str(len(one.heads)), *cells])
+        best = Counter(
+            max(
+                (row.status for row in one.rows if row.head == head and row.kind == "part"),
+                key=RANK.__getitem__,
+            )
+            for head in one.heads
+        )
+        at = one.header["counts_at_floors"]
+        floors = [str(at[name]) for name in ("half", "floor", "double")]
+        counts.append([one.name, one.way, *(str(best[status]) for status in STATUSES), *floors])
+    floor_names = ("at half the floor", "at the floor", "at double")
+    return (
+        "Specialists, and in brackets all heads with a role for it:\n\n"
+        + table(["model", "contribution", "heads", *PAPER], lines)
+        + "Heads by their best part of speech; candidates for anything (words and copying too) by floor:\n\n"
+        + table(["model", "contribution", *STATUSES, *floor_names], counts)
+    )
+
+
+def write_report(saved: Sequence[Saved]) -> Iterator[str]:
+    """The report, piece by piece."""
+    yield "# What the heads of the shipped models produce\n\n"
+    yield (
+        "Written by `analysis/head_production.py`. Terms: `docs/methods.md`, *What heads produce*. Nats of logit at "
+        "places where the class comes next, beyond like places of the same story. *Direct*: what the head adds by "
+        "itself, the scale of the last LayerNorm frozen. *Total*: what the logits lose when the head's mean is put in "
+        "its place, MLPs and later layers included.\n\n"
+    )
+    yield summary(saved)
+    for one in saved:
+        header = one.header
+        yield f"## {one.name}, {one.way}\n\n"
+        yield (
+            f"{header['n_stories']} stories of {header['stories']} (sha256 {header['data_sha256']}), basis and causes "
+            f"on {header['n_explained']}, a 4-gram counted on {header['n_counted']} others, seed {header['seed']}, "
+            f"floor {header['floor']:g} nats. Rows: `{one.name}.{one.way}.jsonl`.\n\n"
+        )
+        if header["left_out"]:
+            names = ", ".join(f"`{name}`" for name in header["left_out"])
+            yield f"Left out, as too few stories have them with a match: {names}.\n\n"
+        yield f"### The paper's heads\n\n{''.join(answers(one))}\n"
+        yield f"### Parts of speech\n\n{parts(one)}"
+        yield f"### Words, against words of the same part of speech\n\n{words(one)}"
+        yield f"### Copying\n\n{copying(one)}"
+
+
+def audited(path: Path) -> str:
+    """What the audit found, where it was run into the same folder."""
+    if not path.exists():
+        return ""
+    header, _ = read_jsonl(path, CASE_SCHEMA)
+    checks = [
+        [one["part"], one["name"], f"{one['found']:.2f}", str(one["n_cases"])] for one in header["checks"]
+    ]
+    return "## Where the truth is known (`tslens audit production`)\n\n" + table(
+        ["part", "check", "found", "cases"], checks
+    )
+
+
+def main() -> None:
+    """Read, write, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", nargs="+", default=list(MODELS))
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--stories", type=int, default=300)
+    parser.add_argument("--explain", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--report-only", action="store_true", help="read the files that are there")
+    parser.add_argument("--out", type=Path, default=Path("reports/production"))
+    options = parser.parse_args()
+
+    for name in () if options.report_only else options.models:
+        source = find_model(name)
+        opened = open_for_scan(source, None, options.stories, device=options.device)
+        stories = list(opened.held_out)
+        for way in options.ways:
+            opened = replace(opened, started=utc_now(), clock=time.monotonic())
+            report = score_production(
+                opened.model,
+                stories,
+                seed=options.seed,
+                way=way,
+                n_explain=options.explain,
+                others=opened.held_out.others,
+            )
+            record = record_of(opened, command=shlex.join(["python", *sys.argv]), seed=options.seed)
+            path = options.out / f"{name.replace('/', '-').replace(':', '-')}.{way}.jsonl"
+            save_production(report, path, model=source.label, checkpoint=source.path.name, record=record)
+            sys.stderr.write(f"{name}, {way}: {record.seconds:.0f} s\n")
+    paths = sorted(path for way in WAYS for path in options.out.glob(f"*.{way}.jsonl"))
+    saved = [Saved(path.name.rsplit(".", 2)[0], *load_production(path)) for path in paths]
+    text = ("".join(write_report(saved)) + audited(options.out / "audit.jsonl")).rstrip() + "\n"
+    with atomic_write(options.out / "report.md") as file:
+        file.write(text)
+    sys.stdout.write(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""``tslens audit production``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tslens.cli import options
+from tslens.cli.console import progress_bar, say, show, show_json, show_table
+
+if TYPE_CHECKING:
+    from tslens.audit.production import ProductionAudit, ProductionCase
+    from tslens.audit.report import Check, Part
+
+SCHEMA = "tslens.audit_production/1"
+CASE_SCHEMA = "tslens.audit_production_case/1"
+OUT = Path("runs/audit/production.jsonl")
+FAILED_CODE = 1
+
+
+class ProductionPartName(StrEnum):
+    """Parts of the audit of production; the decoys are among the hand-set."""
+
+    HAND_SET = "hand-set"
+    RANDOM = "random"
+
+
+def production(
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer stories, draws and models.")] = False,
+    only: Annotated[
+        list[ProductionPartName] | None,
+        typer.Option("--only", help="One part; may be repeated. All if absent."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="File of all cases.")] = OUT,
+    seed: options.Seed = 0,
+    as_json: options.Json = False,
+) -> None:
+    """Audit what heads are said to produce: heads set by hand to produce a class, decoys, random models.
+
+    Exit code 0 if every check holds, 1 if one fails.
+
+    Example: tslens audit production --quick --only hand-set
+    """
+    say(f"tslens audit production: writing stories and loading a shipped model (seed {seed})")
+    from tslens.audit.production import FULL, PARTS, QUICK, audit_production, n_steps
+    from tslens.corpus.stories import describe_source
+    from tslens.files import check_writable, write_json, write_jsonl
+    from tslens.provenance import provenance, utc_now
+
+    started, clock = utc_now(), time.monotonic()
+    size = QUICK if quick else FULL
+    asked = {name.value for name in only or ProductionPartName}
+    parts = [part for part in PARTS if part in asked]
+    check_writable(out.parent)
+    before = {part: sum(n_steps(other, size) for other in parts[:i]) for i, part in enumerate(parts)}
+    with progress_bar("auditing", sum(n_steps(part, size) for part in parts)) as (bar, task):
+
+        def progress(part: Part, n_done: int) -> None:
+            bar.update(task, completed=before[part] + n_done, note=part)
+
+        report = audit_production(seed=seed, parts=parts, size=size, progress=progress)
+    source, sha256 = describe_source(report.stories)
+    record = provenance(
+        command=shlex.join(["tslens", *sys.argv[1:]]),
+        seed=seed,
+        data=source,
+        data_sha256=sha256,
+        started=started,
+        seconds=time.monotonic() - clock,
+    )
+    header = {
+        "seed": seed,
+        "stories": source,
+        "passed": report.passed,
+        "checks": [check.to_json() for check in report.checks],
+    }
+    write_jsonl(out, CASE_SCHEMA, header, (case.to_json() for case in report.cases))
+    write_json(out.with_suffix(".provenance.json"), record.to_json())
+    if as_json:
+        show_json({"schema": SCHEMA, **report.to_json()})
+    else:
+        show_production_audit(report)
+        show(f"wrote {out}")
+    if not report.passed:
+        raise typer.Exit(FAILED_CODE)
+
+
+def show_production_audit(report: ProductionAudit) -> None:
+    """The checks, then what was set and went another way than it should."""
+    show_table(
+        ["<part>", "<check>", "asked", "found", "cases", "<>"],
+        [_cells(check) for check in report.checks],
+    )
+    for check in report.checks:
+        if check.note:
+            show(f"{check.name}: {check.note}")
+    failed = [check for check in report.checks if not check.passed]
+    show(f"{len(report.checks) - len(failed)} of {len(report.checks)} checks hold.")
+    surprises = [case for case in report.cases if case.is_positive != (case.truth == "produces")]
+    if surprises:
+        show_table(
+            ["<truth>", "<set>", "back", "<head>", "<class>", "value", "low", "<said>"],
+            [_surprise(case) for case in surprises],
+        )
+
+
+def _cells(check: Check) -> list[str]:
+    sign = ">=" if check.sense == "at least" else "<="
+    found = "none" if check.found is None else f"{check.found:.3f}"
+    outcome = "holds" if check.passed else "FAILS"
+    return [check.part, check.name, f"{sign} {check.asked:g}", found, str(check.n_cases), outcome]
+
+
+def _surprise(case: ProductionCase) -> list[str]:
+    job, said = case.job, case.said
+    planted = [job.name, str(job.back)] if job is not None else ["", ""]
+    if said is None:
+        return [case.truth, *planted, "", "", "", "", "no such row"]
+    numbers = [f"{said.value:+.2f}", f"{said.excess_low:+.2f}"]
+    return [case.truth, *planted, str(said.head), said.name, *numbers, said.status]
