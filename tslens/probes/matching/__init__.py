@@ -1,0 +1,1 @@
+"""Heads and neurons of one model held against those of another: which is which, and is that more than chance?"""
