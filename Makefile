@@ -36,6 +36,7 @@ bench: install
 	$(BIN)/python tests/bench/bench_grades.py
 	$(BIN)/python tests/bench/bench_resume.py
 	$(BIN)/python tests/bench/bench_generate.py
+	$(BIN)/python tests/bench/bench_ablate.py
 
 # Time to the same loss against GPT-Neo of transformers: two hours on a quiet machine; it goes on where it was stopped.
 bench-train: install

@@ -19,7 +19,7 @@ TIERS = [
     {"model"},
     {"causal"},
     {"train", "probes", "grading"},
-    {"audit"},
+    {"audit", "link"},
     {"viz"},
     {"cli"},
 ]

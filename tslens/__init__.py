@@ -35,6 +35,14 @@ _HOME = {
     "NgramModel": "tslens.model.ngram",
     "score_heads": "tslens.probes.scan",
     "classify_neurons": "tslens.probes.neurons.classify",
+    "score_production": "tslens.probes.production.produce",
+    "head_kinds": "tslens.probes.kinds.measure",
+    "score_programs": "tslens.probes.programs.score",
+    "match_models": "tslens.probes.matching.match",
+    "score_weights": "tslens.probes.weights.score",
+    "ablate": "tslens.link.effects",
+    "make_readouts": "tslens.link.readouts",
+    "read_readouts": "tslens.link.measure",
     "grade": "tslens.grading.grade",
     "Grade": "tslens.types",
     "GradeFailure": "tslens.types",
@@ -64,12 +72,20 @@ if TYPE_CHECKING:
     from tslens.corpus.stories import read_stories as read_stories
     from tslens.errors import TslensError as TslensError
     from tslens.grading.grade import grade as grade
+    from tslens.link.effects import ablate as ablate
+    from tslens.link.measure import read_readouts as read_readouts
+    from tslens.link.readouts import make_readouts as make_readouts
     from tslens.model.load import load_model as load_model
     from tslens.model.ngram import NgramModel as NgramModel
     from tslens.model.spec import ModelSpec as ModelSpec
     from tslens.model.transformer import TinyTransformer as TinyTransformer
+    from tslens.probes.kinds.measure import head_kinds as head_kinds
+    from tslens.probes.matching.match import match_models as match_models
     from tslens.probes.neurons.classify import classify_neurons as classify_neurons
+    from tslens.probes.production.produce import score_production as score_production
+    from tslens.probes.programs.score import score_programs as score_programs
     from tslens.probes.scan import score_heads as score_heads
+    from tslens.probes.weights.score import score_weights as score_weights
     from tslens.train.loop import train_model as train_model
     from tslens.types import Grade as Grade
     from tslens.types import Graded as Graded

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tslens.cli import audit_judge, options
+from tslens.cli import audit_judge, audit_production, options
 from tslens.cli.console import progress_bar, say, show, show_json, show_table
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ MISSING_CODE, FAILED_CODE = 3, 1
 
 app = typer.Typer(help="Check the measures where the truth is known.", no_args_is_help=True)
 app.command()(audit_judge.judge)
+app.command()(audit_production.production)
 
 
 class PartName(StrEnum):

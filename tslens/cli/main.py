@@ -9,6 +9,7 @@ import warnings
 import typer
 
 from tslens.cli import (
+    ablate,
     audit,
     compare,
     data,
@@ -18,10 +19,15 @@ from tslens.cli import (
     generate,
     grade,
     heads,
+    kinds,
     look,
+    match,
     models,
     neurons,
+    produces,
+    programs,
     train,
+    weights,
 )
 from tslens.cli.console import printable
 from tslens.errors import TslensError
@@ -47,6 +53,12 @@ for command in (
     heads.heads,
     neurons.neurons,
     describe.describe,
+    produces.produces,
+    kinds.kinds,
+    programs.programs,
+    match.match,
+    weights.weights,
+    ablate.ablate,
     grade.grade,
     compare.compare,
     export.export,
