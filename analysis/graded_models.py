@@ -4,7 +4,8 @@
 
 Every model is graded as ``tslens grade --model MODEL --judge local`` does it: ten completions of each of fifty
 beginnings, or, for models of the instruction variant, of fifty sets of instructions. Then ``tslens compare`` says which
-differences are real. The page has the models named by ``--page``.
+differences are real. The page has the models named by ``--page``. This judge sees faults far better than it ranks good
+texts: ``reports/judge/report.md``.
 """
 
 from __future__ import annotations
@@ -195,8 +196,9 @@ def main() -> None:
     lines += [
         "# The shipped models by the local judge",
         "",
-        "Written by `python analysis/graded_models.py`. This judge is not GPT-4: `report.md` says how far it can be "
-        "trusted. Ten completions of each of fifty beginnings, temperature 1; means over prompts with 95% intervals. "
+        "Written by `python analysis/graded_models.py`. This judge is not GPT-4, and sees faults far better than it "
+        "ranks good texts: `report.md` says how far it can be trusted, and how far it agrees with GPT-4o. Ten "
+        "completions of each of fifty beginnings, temperature 1; means over prompts with 95% intervals. "
         "Seconds: the whole command, writing and parsing included.",
         "",
         *model_table([*of_stories, ending]),

@@ -231,6 +231,21 @@ def test_it_scrolls_only_downwards(visit, width):
     assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
+def test_both_tables_are_as_wide_as_the_page(visit):
+    page = visit(viewport={"width": 1400, "height": 900})
+    boxes = [page.locator(f"{part} .box").bounding_box() for part in ("#models", "#pairs")]
+    assert boxes[0]["x"] == boxes[1]["x"] and boxes[0]["width"] == boxes[1]["width"]
+    table = page.locator("#models table").bounding_box()
+    assert table["width"] >= boxes[0]["width"] - 2
+
+
+def test_the_text_of_the_chosen_prompt_ends_before_the_arrow(visit):
+    page = visit("#b03/1", viewport={"width": 1400, "height": 900})
+    style = "one => [getComputedStyle(one).textOverflow, parseFloat(getComputedStyle(one).paddingRight)]"
+    cut, room = page.locator("#prompt").evaluate(style)
+    assert cut == "ellipsis" and room >= 24
+
+
 def test_text_reads_in_light_and_dark(visit):
     contrast = """() => {
       const canvas = Object.assign(document.createElement("canvas"), { width: 1, height: 1 });

@@ -129,6 +129,26 @@ def test_nothing_hangs_over_the_edge(visit, name, scheme, width):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.parametrize("width", [1280, 1300, 1920])
+def test_all_columns_of_the_table_are_seen_at_once(visit, width):
+    page = visit("neurons.html", viewport={"width": width, "height": 900})
+    box = page.locator("#neurons .box")
+    assert box.evaluate("box => box.scrollWidth - box.clientWidth") == 0
+    right = box.bounding_box()["x"] + box.bounding_box()["width"]
+    heads = page.locator("#scores thead th")
+    assert heads.count() == 10
+    assert all(head.bounding_box()["x"] + head.bounding_box()["width"] <= right for head in heads.all())
+    assert not page.locator("#sideways").is_visible()
+
+
+def test_a_narrow_page_says_that_the_table_goes_on(visit):
+    page = visit("neurons.html", viewport={"width": 400, "height": 900})
+    assert page.locator("#neurons .box").evaluate("box => box.scrollWidth > box.clientWidth")
+    assert "scroll it sideways" in page.locator("#sideways:visible").inner_text()
+    page.set_viewport_size({"width": 1920, "height": 900})
+    page.wait_for_function("document.getElementById('sideways').hidden")
+
+
 def test_a_text_is_coloured_by_the_activation(visit):
     page = visit("text.html")
     tokens = page.locator(".text span")

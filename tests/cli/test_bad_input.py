@@ -226,7 +226,7 @@ def test_a_run_folder_in_use(tslens, story_file, tmp_path, monkeypatch):
 def test_a_finished_run_is_not_trained_over(tslens, project, story_file):
     arguments = ("--model", "l2_h32", "--data", story_file, "--steps", 40, "--vocab-size", 300)
     before = files_in(project)
-    check(tslens("train", *arguments), "settings", code=1)
+    check(tslens("train", *arguments), "holds a finished run", code=1)
     assert files_in(project) == before
 
 

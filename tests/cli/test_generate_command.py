@@ -10,6 +10,9 @@ def test_an_ablated_component_stays_ablated_and_is_named(tslens, project):
     asked = ("--ablate", "L0", "--ablate", "L1H1", "--ablate", "L1N3")
     without = json.loads(tslens(*SHORT, "--prompt", "Once", "--samples", 4, *asked, "--json").out)
     assert "ablated" not in plain
+    shown = tslens(*SHORT, *asked)
+    assert "written without L0, L1H1, L1N3" in shown.err and "without" not in shown.out
+    assert "written without" not in tslens(*SHORT).err
     assert without["ablated"] == ["L0", "L1H1", "L1N3"]
     assert plain["completions"] != without["completions"]
     assert list(without["completions"][0]) == ["prompt", "completion", "sample", "seed"]
@@ -21,6 +24,18 @@ def test_components_that_are_none_are_wrong_usage(tslens, project):
         assert done.code == 2
         assert told in done.err
         assert done.out == ""
+
+
+def test_impossible_settings_and_absent_files_are_named(tslens, project):
+    for arguments, told in (
+        (("--temperature", -1), "temperature cannot be -1.0. Give 0 or more."),
+        (("--temperature", "nan"), "temperature cannot be nan."),
+        (("--samples", 0), "samples cannot be 0. Give 1 or more."),
+        (("--top-k", 0), "top_k cannot be 0."),
+        (("--prompts", "absent.jsonl"), "There is no file absent.jsonl."),
+    ):
+        done = tslens(*SHORT, *arguments)
+        assert done.code in (1, 2) and told in " ".join(done.err.split()), done.err
 
 
 def test_a_story_from_nothing(tslens, project):
@@ -38,7 +53,7 @@ def test_a_file_of_completions_is_read_by_other_commands(tslens, project, tmp_pa
     arguments = (*SHORT, "--prompts", prompts, "--samples", 3, "--ablate", "L0H0", "--out", out)
     done = tslens(*arguments)
     assert done.code == 0, done.err
-    assert f"Wrote {out}" in done.out
+    assert f"Wrote {out}" in done.out and "6 completions without L0H0" in done.out
     rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     assert [(row["prompt"], row["sample"]) for row in rows] == [
         (p, s) for p in ("Once", "") for s in range(3)

@@ -116,6 +116,7 @@ def test_the_table_names_the_judge_and_has_all_rows(tslens, project):
     done = tslens("grade", "--model", "l2_h32", "--judge", "local", *SHORT, "--html", "grades.html")
     assert done.code == 0, done.err
     assert f"judge: local ({LINE})" in done.out and "is not GPT-4" in done.out
+    assert "It sees faults far better than it ranks good texts." in done.out
     rows = [line.split() for line in done.out.splitlines()]
     (mine,) = (row for row in rows if row[:1] == ["l2_h32@seed0"])
     assert mine.count("100") == 1 and "A" in mine
@@ -248,6 +249,11 @@ def test_failures_are_counted_beside_the_grades_and_too_many_leave_no_mean(tslen
     assert [row["reason"] for row in found["failures"]] == ["too short"] * 2
     assert set(found["failures"][0]) >= {"prompt", "completion", "reason"}
     assert "grammar" not in found["failures"][0] and len(found["grades"]) == 38
+    assert "warning: 2 texts without a grade (2 too short); as b10/2: it speaks of zzz." in done.err
+    one = write(here / "one.jsonl", [*texts(39), " zzz"])
+    done = tslens("grade", "--completions", one, "--judge", "local", "--json")
+    assert done.code == 3
+    assert "warning: 1 text without a grade, too short; b10/3: it speaks of zzz." in done.err
     many = write(here / "many.jsonl", [*texts(30), *[" zzz"] * 10])
     done = tslens("grade", "--completions", many, "--judge", "local", "--json")
     assert done.code == 3 and "above 10%: no mean" in done.err and json.loads(done.out)["means"] == {}
@@ -336,6 +342,13 @@ def test_models_are_found_by_name_or_it_is_said_what_to_run(tslens, project):
     told = json.loads(done.out)
     assert [one["model"] for one in told["models"]] == ["l2_h32@seed0", "shipped:l1_h64@seed0"]
     assert told["differences"][0]["n"] == 100
+    assert "model: run runs/l2_h32/seed0" in done.err and "model: shipped l1_h64" in done.err
+    other = tslens(*command[:5], "--max-tokens", 12, "--seed", 3)
+    assert other.code == 2 and "Run: tslens grade --model l2_h32" in other.err
+    there = "With --samples 2 --seed 0 there are grades of l2_h32, shipped:l1_h64."
+    assert there in other.err
+    assert tslens(*command[:5], *SHORT, "--seed", 0).code == 0
+    assert "there are grades" not in tslens(*command, "--prompts", "instructions").err
 
 
 def test_grades_that_do_not_compare_are_refused(tslens, here, monkeypatch):

@@ -5,16 +5,18 @@ import json
 from pathlib import Path
 
 import pytest
+import typer
 from rich.console import Console
 
+from tslens.cli.train import show_result
 from tslens.cli.train_grid import Rows
 from tslens.cli.train_speed import Speedometer, duration, short
 from tslens.config import train_config
-from tslens.files import read_json
+from tslens.files import RunFolder, read_json
 from tslens.model.loss import LossReport
 from tslens.train.cells import CellResult
 from tslens.train.grid import grid_cells
-from tslens.train.loop import TrainProgress
+from tslens.train.loop import TrainProgress, TrainResult
 
 CELL = {
     "model",
@@ -73,7 +75,10 @@ def test_a_failing_cell_is_told_at_the_end(train, tmp_path):
     )
     assert done.code == 3
     assert [cell["state"] for cell in json.loads(done.out)["cells"]] == ["failed", "done"]
-    assert "failed: l1_h32@seed5: " in done.err and "other settings" in done.err
+    told = [line for line in done.err.splitlines() if "other settings" in line]
+    assert len(told) == 1 and told[0].startswith("1 of 2: l1_h32@seed5 failed: ")
+    assert "other settings: budget 2 steps, not 3 steps; seed 0, not 5. Choose another --out" in told[0]
+    assert "1 cell failed" in done.err
     assert (tmp_path / "all" / "l1_h48" / "seed5" / "DONE").exists()
 
 
@@ -104,6 +109,33 @@ def test_nothing_starts_where_a_shape_is_impossible(train, tmp_path):
     done = train("--grid", "layers=1,2 hidden=32,33", "--steps", 2)
     assert done.code == 2 and "Did you mean" in done.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_refused_is_refused_before_the_stories_are_read(train, tmp_path):
+    one = ("--model", "l1_h32", "--steps", 2, "--out", tmp_path / "one")
+    assert train(*one).code == 0
+    for arguments, code, told in (
+        (one, 1, "holds a finished run"),
+        ((*one, "--steps", 3, "--resume"), 1, "holds a finished run"),
+        (("--model", "l1_h65", "--steps", 2, "--out", tmp_path / "other"), 2, "Did you mean l1_h64"),
+    ):
+        done = train(*arguments)
+        assert done.code == code and told in done.err
+        assert "stories: " not in done.err and "training l1" not in done.err
+    assert train(*one, "--plan").code == 0
+    (tmp_path / "one" / "DONE").unlink()
+    done = train(*one)
+    assert done.code == 1 and "Go on with --resume" in done.err and "stories: " not in done.err
+    assert train(*one, "--resume").code == 0
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_stopped_it_says_how_to_go_on(capsys, resumed, tmp_path):
+    with pytest.raises(typer.Exit):
+        show_result(TrainResult(RunFolder(tmp_path), 7, 99, 1.0, None), None, False, resumed=resumed)
+    told = capsys.readouterr().err
+    assert "Stopped after step 7. Go on with the same command" in told
+    assert ("--resume" in told) != resumed
 
 
 def test_settings_reach_the_run(train, tmp_path):
@@ -257,6 +289,7 @@ def test_a_plan_starts_nothing(train, tmp_path):
         "100k",
     ):
         assert word in done.out, word
+    assert "then every 1,024 steps, all kept" in done.out
     assert [path.name for path in (tmp_path / "runs").iterdir()] == [".corpora"]
 
 

@@ -180,6 +180,13 @@ def test_the_teacher_and_true_endings_stand_beside_the_model(grade, beginnings, 
     assert len([row for row in server.rows if row["fault"] is None]) == n_sent
     planned = grade(server, *batch, "--again", 0.5, *PRICE, "--dry-run", "--json")
     assert json.loads(planned.out)["to_ask"] == 0
+    shown = " ".join(grade(server, *batch, "--again", 0.5, *PRICE, "--dry-run").out.split())
+    named = "(12 by texts, 6 of these given again, 4 true endings, 12 by loop-1)"
+    assert f"for each of 34 texts {named}, and 12 in which loop-1 writes." in shown
+    assert "Calls: 2 (an assessment, then grades)" in shown
+    assert json.loads(planned.out)["calls"] == 2 * 34 + 12
+    one = grade(server, "--no-teacher", "--again", 0, "--protocol", "one_call", *PRICE, "--dry-run")
+    assert "Calls: 1 for each of 16 texts (12 by texts, 4 true endings)." in one.out
 
 
 def test_short_prompts_are_told_by_rule_and_by_the_model(tslens, serve, fast, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tslens.causal.ablation import LayerId, ablated, parse_component
+from tslens.causal.ablation import LayerId, ablated, check_component, parse_component
 from tslens.errors import ModelError, UsageError
 from tslens.model.generate import generate
 from tslens.types import HeadId, NeuronId
@@ -186,6 +186,22 @@ def test_components_that_the_model_lacks_are_refused(model, text):
     with pytest.raises(UsageError, match=f"no {text}"), ablated(model, [parse_component(text)]):
         pass
     assert not any(model.list_hooks())
+
+
+@pytest.mark.parametrize(
+    ("text", "n", "has", "hint"),
+    [
+        ("L3H9", 1, "1 layer.", "The only one is L0."),
+        ("L3", 2, "2 layers.", "Choose one from L0 to L1."),
+        ("L0H9", 1, "1 head.", "The only one is L0H0."),
+        ("L1N9", 2, "2 neurons.", "Choose one from L1N0 to L1N1."),
+    ],
+)
+def test_what_there_is_to_choose_from_is_told(text, n, has, hint):
+    bare = SimpleNamespace(cfg=SimpleNamespace(n_layers=n, n_heads=n, d_mlp=n))
+    with pytest.raises(UsageError) as caught:
+        check_component(bare, parse_component(text))
+    assert caught.value.message.endswith(f" {has}") and caught.value.hint == hint
 
 
 def test_a_model_without_the_hook_point_says_so(model):

@@ -77,6 +77,18 @@ def test_what_are_no_completions_is_refused(rows, said, tmp_path):
         read_texts(write(tmp_path / "c.jsonl", rows))
 
 
+def test_files_that_are_absent_or_no_json_are_told_so(tmp_path):
+    path = tmp_path / "c.jsonl"
+    with pytest.raises(DataError, match=r"There is no file .*c\.jsonl\.") as caught:
+        read_texts(path)
+    assert "Errno" not in str(caught.value)
+    path.write_text('{"prompt": "x", "completion": "y"}\n\noops\n')
+    with pytest.raises(DataError, match="line 3 is no JSON: expecting value at character 1"):
+        read_texts(path)
+    with pytest.raises(DataError, match="no file of completions: Is a directory"):
+        read_texts(tmp_path)
+
+
 @pytest.mark.parametrize("field", ["instructions", "other"])
 def test_what_is_nested_without_end_is_refused(field, tmp_path):
     deep = "[" * 100_000 + "]" * 100_000

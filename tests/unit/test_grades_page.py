@@ -6,13 +6,14 @@ from html.parser import HTMLParser
 
 import pytest
 
+from tslens.grading.local.trust import SEES_FAULTS, agreement_told
 from tslens.grading.results import TEACHER, TRUE_ENDING, GradedModel
 from tslens.grading.rubric import CRITERIA
 from tslens.grading.summary import Mean, paired
 from tslens.types import Grade, Graded, GradeFailure
 from tslens.viz.grades_desk import Prompt, gather, samples_of, that_fit
 from tslens.viz.grades_page import MAX_BYTES, shared_facts, summary, write_grades_page
-from tslens.viz.grades_pairs import differences, is_real
+from tslens.viz.grades_pairs import Difference, differences, is_real, pairs_section
 from tslens.viz.grades_table import MARGIN, WIDTH, draw_ages, draw_difference, draw_mean, models_table
 
 HOSTILE = (
@@ -90,9 +91,9 @@ def test_rows_hold_means_with_intervals_and_failures_by_reason():
     for name in CRITERIA:
         mean = fine.summary.means[name]
         assert f"<b>{mean.mean:.2f}</b> <small>{mean.low:.2f} to {mean.high:.2f}</small>" in rows["fine"]
-    assert "<td>39</td><td>4 <small>3 refusal, 1 schema</small></td>" in rows["fine"]
+    assert "<td>39</td><td>4: <small>3 refusal, 1 schema</small></td>" in rows["fine"]
     assert "no total: 42% of the texts have no grade" in rows["bad"] and "<b>" not in rows["bad"]
-    assert "5 refusal" in rows["bad"] and "<td>none</td>" in rows[TRUE_ENDING]
+    assert "<td>5 <small>refusal</small></td>" in rows["bad"] and "<td>none</td>" in rows[TRUE_ENDING]
     assert rows["fine"].count('"reference"') == 4 and '<line class="reference"' not in rows[TRUE_ENDING]
 
 
@@ -133,7 +134,8 @@ def test_a_difference_is_real_where_its_interval_leaves_zero_out(tmp_path):
     assert rows["b \N{MINUS SIGN} c"].count("●") == 0 and rows["b \N{MINUS SIGN} c"].count("mini open") == 4
     n_real = sum(row.count("●") for name, row in rows.items() if "\N{MINUS SIGN}" in name)
     assert (
-        f"{n_real} of 12 differences between models are real." in page and "about 0.6 would seem real" in page
+        f"{n_real} of 12 differences between models are real." in page
+        and "about 0.6 of all 12 would seem real" in page
     )
 
 
@@ -143,16 +145,68 @@ def test_a_difference_is_real_where_its_interval_leaves_zero_out(tmp_path):
 def test_the_lead_names_the_highest_and_the_true_endings():
     models = [model("a"), model("b", 1.0), model(TRUE_ENDING, 2.0), model(TEACHER, 3.0)]
     assert summary(models, []) == (
-        "Of 2 models the highest means: b in all criteria. True endings stand higher in all criteria."
+        "Of 2 models none is really above the other; the highest means: b in all criteria."
     )
-    assert summary(models, differences(models)).endswith(" 4 of 4 differences between models are real.")
-    assert "True endings stand higher in no criterion." in summary(
-        [model("b", 1.0), model(TRUE_ENDING, 0.0)], []
+    assert summary(models, differences(models)) == (
+        "Really the highest of 2 models: b in all criteria. True endings stand really above all models in all "
+        "criteria. 4 of 4 differences between models are real."
     )
+    same = [model("b", 1.0), model(TRUE_ENDING, 1.0)]
+    assert summary(same, differences(same)).endswith("True endings stand really neither above nor below.")
     assert (
         summary([model("a")], []) == "a: grammar 5.85, creativity 4.85, consistency 3.85 and plot 6.85 of 10."
     )
     assert summary([model("a", n_failed=9)], []) == "No model has a total."
+
+
+def varied(label, **shifts):
+    """Grades of four prompts whose means are shifted by criterion; a shift of None varies about zero by prompt."""
+    outcomes = []
+    for p, about in enumerate((0.4, -0.4, 0.4, -0.4)):
+        for s in range(3):
+            base = dict.fromkeys(CRITERIA, 5 + 0.5 * p + 0.1 * s)
+            for name, shift in shifts.items():
+                base[name] += about + 0.1 if shift is None else shift
+            outcomes.append(Grade(graded(p, s), **base, age_group="B"))
+    return GradedModel(label, LOCAL, outcomes)
+
+
+def test_the_lead_tells_what_is_real_and_on_which_side():
+    a = varied("a", creativity=None, plot=0.0)
+    b = varied("b", grammar=1.0, creativity=0.0, consistency=1.0, plot=-1.0)
+    endings = varied(TRUE_ENDING, grammar=0.5, creativity=-2.0, consistency=2.0, plot=None)
+    models = [a, b, endings]
+    found = differences(models)
+    assert summary(models, found) == (
+        "Really the highest of 2 models: b in grammar and consistency; a in plot. Highest, but not really above the "
+        "other: a in creativity. True endings stand really above all models in consistency; above some models in "
+        "grammar and plot; below all models in creativity; below some models in grammar. 3 of 4 differences between "
+        "models are real."
+    )
+    assert (
+        "True endings stand really above the model in grammar and consistency; below the model in "
+        in summary([a, endings], differences([a, endings]))
+    )
+
+
+def test_counts_of_real_differences_do_not_contradict_the_lead():
+    models = [model("a"), model("b", 1.0), model(TRUE_ENDING, 2.0)]
+    section = pairs_section(differences(models))
+    assert "4 of 4 between models and 8 of 8 with the true ending." in section
+    assert "about 0.6 of all 12 would seem real by chance" in section
+    assert "0 of 4 with the true ending. " in pairs_section(differences([model("a"), model(TRUE_ENDING)]))
+
+
+def test_a_difference_of_nothing_has_no_sign_and_a_real_one_shows_its_side():
+    def cells(**ends):
+        mean = Mean(ends["mean"], ends["low"], ends["high"], 5, 5)
+        return pairs_section([Difference("a", "b", dict.fromkeys(CRITERIA, mean))])
+
+    nothing = cells(mean=-0.001, low=-0.2, high=-0.0)
+    assert "<td>0.00 <small>\N{MINUS SIGN}0.20 to 0.00</small>" in nothing
+    real = cells(mean=-0.04, low=-0.08, high=-0.003)
+    assert "<b>\N{MINUS SIGN}0.04 ●</b> <small>\N{MINUS SIGN}0.08 to \N{MINUS SIGN}0.003</small>" in real
+    assert "\N{MINUS SIGN}0.00<" not in nothing + real and "\N{MINUS SIGN}0.00 " not in nothing + real
 
 
 def test_judge_and_prompts_are_named_and_differences_of_them_told(tmp_path):
@@ -160,8 +214,10 @@ def test_judge_and_prompts_are_named_and_differences_of_them_told(tmp_path):
     for fact in ("local", "tslens local judge 1, not GPT-4", "beginnings, version 1"):
         assert f"<dd>{fact}</dd>" in page
     assert "Grades of the local judge are not those of GPT-4." in page and "do not compare" not in page
+    assert SEES_FAULTS in page and agreement_told() in page
+    assert page.index(SEES_FAULTS) < page.index('id="models"')
     page = write(tmp_path / "q", [model("a", header=ASKED)])
-    assert "openai:gpt-4o" in page and "not those of GPT-4" not in page
+    assert "openai:gpt-4o" in page and "not those of GPT-4" not in page and SEES_FAULTS not in page
     page = write(tmp_path / "r", [model("a"), model("b", header=ASKED), GradedModel(TEACHER, {}, ())])
     assert "their grades do not compare" in page and 'id="pairs"' not in page
     facts = shared_facts(

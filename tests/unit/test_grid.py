@@ -236,7 +236,8 @@ def test_other_settings_in_a_folder_fail_that_cell_only(corpus, tmp_path):
     run_grid(cells_of("layers=1 hidden=32", tmp_path), corpus, device="cpu")
     results = run_grid(cells_of("layers=1 hidden=32,64", tmp_path, steps=7), corpus, device="cpu")
     assert [result.state for result in results] == ["failed", "done"]
-    assert "other settings" in results[0].reason
+    assert "other settings: budget " in results[0].reason and "not 7 steps" in results[0].reason
+    assert "--out" in results[0].reason
 
 
 def test_a_finished_run_that_cannot_be_read_fails_that_cell_only(corpus, tmp_path):

@@ -109,6 +109,17 @@ def test_nothing_of_that_name(place, shipped):
     with pytest.raises(ModelError) as caught:
         find_model("l2_h46")
     assert "Did you mean l2_h64?" in caught.value.hint
+    for name, near in (
+        ("l9_h999", "l9_h1024"),
+        ("l8_h65", "l8_h64"),
+    ):  # shapes near them, of which no model is there
+        with pytest.raises(ModelError) as caught:
+            find_model(name)
+        assert near not in caught.value.hint
+    (place / "runs" / "l7_h777" / "seed0").mkdir(parents=True)
+    with pytest.raises(ModelError) as caught:  # a folder that holds no run is no model
+        find_model("l7_h778")
+    assert "l7_h777" not in caught.value.hint
     with pytest.raises(ModelError, match="no shipped model") as caught:
         find_model("shipped:l2_h46")
     assert "shipped:l2_h64@seed0" in caught.value.hint

@@ -13,7 +13,7 @@ import torch
 from tslens.config import train_config
 from tslens.corpus.shards import import_corpus
 from tslens.errors import RunError
-from tslens.files import METRICS_SCHEMA, RunFolder, locked, read_jsonl
+from tslens.files import METRICS_SCHEMA, RunFolder, locked, read_json, read_jsonl, write_json
 from tslens.model.load import load_model
 from tslens.model.loss import evaluate, loss_per_target
 from tslens.model.ngram import NgramModel
@@ -200,8 +200,15 @@ with locked(Path(sys.argv[1])):
 def test_other_settings_do_not_mix_into_a_run(corpus, tmp_path):
     run = RunFolder(tmp_path / "run")
     train_model(config(steps=2), corpus, run)
-    with pytest.raises(RunError, match="other settings"):
+    with pytest.raises(RunError, match=r"other settings: budget 2 steps, not 3 steps\."):
         train_model(config(steps=3), corpus, run, resume=True)
+    changed = config(steps=2, batch_tokens=999, momentum=0.5, clip=2.0, beta1=0.5, beta2=0.9)
+    with pytest.raises(RunError, match=r"batch_tokens .*, not 999; .*; and 1 more") as caught:
+        train_model(changed, corpus, run, resume=True)
+    assert str(caught.value).count(", not ") == 4
+    write_json(run.config, {**read_json(run.config), "corpus_sha256": "0", "tokenizer_sha256": "0"})
+    with pytest.raises(RunError, match="other settings: other stories"):
+        train_model(config(steps=2), corpus, run, resume=True)
 
 
 def test_divergence_is_said(corpus, tmp_path):

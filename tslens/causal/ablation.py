@@ -88,19 +88,28 @@ def check_component(model: Hookable, component: Component) -> None:
     cfg = model.cfg
     if not 0 <= component.layer < cfg.n_layers:
         raise UsageError(
-            f"There is no {component}: the model has {cfg.n_layers} layers.",
-            f"Choose a layer from L0 to L{cfg.n_layers - 1}.",
+            f"There is no {component}: the model has {_counted(cfg.n_layers, 'layer')}.",
+            _choice("L", cfg.n_layers),
         )
     if isinstance(component, LayerId):
         return
-    kind, letter, n_there = (
-        ("heads", "H", cfg.n_heads) if isinstance(component, HeadId) else ("neurons", "N", cfg.d_mlp)
+    noun, letter, n_there = (
+        ("head", "H", cfg.n_heads) if isinstance(component, HeadId) else ("neuron", "N", cfg.d_mlp)
     )
     if not 0 <= component.index < n_there:
         raise UsageError(
-            f"There is no {component}: a layer of the model has {n_there} {kind}.",
-            f"Choose one from L{component.layer}{letter}0 to L{component.layer}{letter}{n_there - 1}.",
+            f"There is no {component}: a layer of the model has {_counted(n_there, noun)}.",
+            _choice(f"L{component.layer}{letter}", n_there),
         )
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+def _choice(prefix: str, n: int) -> str:
+    """What there is to choose from, numbered from 0 after a prefix."""
+    return f"The only one is {prefix}0." if n == 1 else f"Choose one from {prefix}0 to {prefix}{n - 1}."
 
 
 def _silences(model: Hookable, components: Sequence[Component], points: Any) -> dict[str, Silence]:

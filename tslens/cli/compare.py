@@ -12,18 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tslens.cli import options
+from tslens.cli.compare_files import GRADES, find_grades, load_comparable
 from tslens.cli.console import say, show, show_json, show_table
 from tslens.cli.grade import TEMPERATURE, MaxTokens, Prompts, ProtocolName, Samples, Temperature
 from tslens.cli.judging import LOCAL, NOT_GPT4, JudgeName, judge_name, parse_judge, refuse_given
 
 if TYPE_CHECKING:
-    from tslens.cli.grade_texts import Wanted
     from tslens.grading.results import GradedModel
 
 SCHEMA = "tslens.compare/1"
 FIRST_ROWS = 40  # pairs on a terminal
 SHIPPED = "shipped:"
-GRADES = ".jsonl"  # ending of files of grades
 OF_FILES = ("prompts", "samples", "max_tokens", "temperature", "protocol", "out", "seed")
 """Parameters by which the grades of a model are found."""
 
@@ -67,10 +66,10 @@ def compare(
     if all(Path(model).suffix == GRADES for model in models):
         refuse_given(context, OF_FILES, "finds a model's grades", "Leave it out where files are named.")
     wanted = Wanted(prompts, samples, max_tokens, temperature, seed)
-    paths = _files(models, wanted, name, protocol or "two_turns", out)
+    paths = find_grades(models, wanted, name, protocol or "two_turns", out)
     if len(paths) < 2:
         raise UsageError("One model compares with none.", "Name two or more.")
-    found = _load(paths, name)
+    found = load_comparable(paths, name)
     answered = answered_by(found)
     if len(set(answered.values())) > 1:
         told = "; ".join(f"{label}: {names}" for label, names in answered.items())
@@ -91,78 +90,6 @@ def compare(
     _show_pairs(pairs)
     if html is not None:
         show(f"wrote {html}")
-
-
-# Files --------------------------------------------------------------------------------------------------------
-
-
-def _files(models: Sequence[str], wanted: Wanted, judge: str, protocol: str, out: Path | None) -> list[Path]:
-    """The file of grades of each model, each once. Raises UsageError with what to run where one is missing."""
-    from tslens.cli.grade_texts import grades_file, settle, weights_sha256
-    from tslens.errors import UsageError
-    from tslens.grading.results import load_grades
-    from tslens.model.load import find_model
-
-    found: list[Path] = []
-    missing: list[str] = []
-    for model in models:
-        path = Path(model)
-        if path.suffix != GRADES:
-            source = find_model(model)
-            path = grades_file(source, *settle(source, wanted), judge, protocol, out)
-            if not path.exists():
-                missing.append(
-                    f"tslens grade --model {shlex.quote(model)} {_asked(wanted, judge, protocol, out)}"
-                )
-                continue
-            if load_grades(path).header.get("weights_sha256") != weights_sha256(source.path):
-                say(f"warning: the weights of {source.label} have changed since it was graded.")
-        if path.resolve() not in {one.resolve() for one in found}:
-            found.append(path)
-    if missing:
-        raise UsageError(
-            f"{len(missing)} of {len(models)} models have no such grades.", f"Run: {'; '.join(missing)}"
-        )
-    return found
-
-
-def _asked(wanted: Wanted, judge: str, protocol: str, out: Path | None) -> str:
-    """The options that make grades as these are wanted."""
-    words = ["--judge", judge]
-    words += [] if wanted.prompts is None else ["--prompts", wanted.prompts]
-    words += [] if wanted.samples == 10 else ["--samples", str(wanted.samples)]
-    words += [] if wanted.max_tokens is None else ["--max-tokens", str(wanted.max_tokens)]
-    words += [] if wanted.temperature == TEMPERATURE else ["--temperature", f"{wanted.temperature:g}"]
-    words += [] if wanted.seed == 0 else ["--seed", str(wanted.seed)]
-    words += [] if protocol == "two_turns" else ["--protocol", protocol]
-    words += [] if out is None else ["--out", str(out)]
-    return shlex.join(words)
-
-
-def _load(paths: Sequence[Path], judge: str) -> list[GradedModel]:
-    """The graded models under labels that are all different.
-
-    Raises UsageError for grades of another judge than the one that was named, DataError where they do not compare:
-    another version or other prompts.
-    """
-    from tslens.errors import DataError, UsageError
-    from tslens.grading.results import SAME, distinct, load_grades
-
-    found = [load_grades(path) for path in paths]
-    for one, path in zip(found, paths, strict=True):
-        if one.header["judge"] != judge:
-            raise UsageError(
-                f'The grades in {path} are those of "{one.header["judge"]}", not of "{judge}".',
-                "Name files of one judge, and that judge.",
-            )
-        for name in SAME:
-            if one.header.get(name) != found[0].header.get(name):
-                raise DataError(
-                    f"The grades of {one.label} ({path}) and {found[0].label} do not compare: {name.replace('_', ' ')} "
-                    f'"{one.header.get(name)}" and "{found[0].header.get(name)}".',
-                    "Grade both again with the same judge and prompts.",
-                )
-    return distinct(found)
 
 
 def _same(one: GradedModel, other: GradedModel) -> bool:

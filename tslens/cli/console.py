@@ -48,6 +48,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
+def counted(n: int, noun: str) -> str:
+    """A number and its noun, as in "1 text" and "2,000 texts"."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table that fits the terminal; columns named ``<name>`` are text, others are set flush right."""
     if _is_silent():

@@ -42,7 +42,7 @@ def demo(
         result = run_training(
             config, corpus, run, resume=run.config.exists(), device=options.resolve_device(device)
         )
-        show_result(result, corpus, as_json=False)
+        show_result(result, corpus, as_json=False, resumed=True)
     page = out / "heads.html"
     source = str(run.path)
     scan_model(source, None, N_STORIES, None, page, None, seed, device, as_json=False, n_explain=N_EXPLAIN)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from tslens.cli import options
-from tslens.cli.console import progress_bar, say, show, show_json
+from tslens.cli.console import counted, progress_bar, say, show, show_json
 
 DEFAULT_PROMPT = "Once upon a time"
 
@@ -67,6 +67,9 @@ def generate(
     source = find_model(model)
     say(source.note)
     loaded = open_model(source, device=options.resolve_device(device))
+    names = [str(one) for one in components]
+    if names:
+        say(f"written without {', '.join(names)}")
     n_asked = len(texts) * max(samples, 0)
     with ablated(loaded, components), progress_bar("writing", n_asked) as (bar, task):
         done = complete(
@@ -79,7 +82,7 @@ def generate(
             seed=seed,
             progress=lambda n: bar.update(task, completed=n, note=f"{n} of {n_asked}"),
         )
-    without: dict[str, Any] = {"ablated": [str(one) for one in components]} if components else {}
+    without: dict[str, Any] = {"ablated": names} if names else {}
     rows = [
         {"prompt": c.prompt, "completion": c.completion, "sample": c.sample, "seed": c.seed} for c in done
     ]
@@ -89,7 +92,8 @@ def generate(
         show_json({"schema": "tslens.completions/1", "model": source.label, **without, "completions": rows})
     elif out is not None:
         n_ended = sum(one.ended for one in done)
-        show(f"{len(done)} completions, {n_ended} of them ended by the model. Wrote {out}")
+        how = f" without {', '.join(names)}" if names else ""
+        show(f"{counted(len(done), 'completion')}{how}, {n_ended} of them ended by the model. Wrote {out}")
     else:
         for one in done:
             ending = "" if one.ended else " ..."
@@ -108,6 +112,8 @@ def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]], origin: Mapping[s
 def _read_prompts(path: Path) -> list[str]:
     from tslens.errors import DataError
 
+    if not path.exists():
+        raise DataError(f"There is no file {path}.", "Check the path.")
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
         found = [json.loads(line)["prompt"] for line in lines if line.strip()]

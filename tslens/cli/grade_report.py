@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from tslens.cli.console import say, show, show_json, show_table
+from tslens.cli.console import counted, say, show, show_json, show_table
 from tslens.cli.grade_rows import GradedRows
 from tslens.cli.grade_tables import grades_row, share_cell, show_agreement, show_grades, side_rows
 from tslens.cli.grade_texts import Work
@@ -214,11 +214,7 @@ def tell_missing(failures: Sequence[GradeFailure], models: Iterable[GradedModel]
     if not failures:
         return
     reasons = Counter(one.reason for one in failures)
-    named = ", ".join(f"{n} {reason}" for reason, n in sorted(reasons.items()))
-    first = failures[0]
-    lines = [
-        f"warning: {len(failures)} texts have no grade ({named}); as {first.graded.key}: {first.detail}."
-    ]
+    lines = [f"warning: {counted(len(failures), 'text')} without a grade{_named(failures, reasons)}."]
     for one in models:
         if one.failures and not one.summary.means:
             rate = one.summary.failure_rate
@@ -235,3 +231,12 @@ def tell_missing(failures: Sequence[GradeFailure], models: Iterable[GradedModel]
         lines.append("--retry-failed asks again for what was refused or could not be read.")
     say(" ".join(lines))
     raise typer.Exit(3)
+
+
+def _named(failures: Sequence[GradeFailure], reasons: Mapping[str, int]) -> str:
+    """By reason, and what was seen of the first."""
+    first = failures[0]
+    seen = f"{first.graded.key}: {first.detail}"
+    if len(failures) == 1:
+        return f", {first.reason}; {seen}"
+    return f" ({', '.join(f'{n} {reason}' for reason, n in sorted(reasons.items()))}); as {seen}"

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from tslens.cli.asking import Terms, show_estimate
-from tslens.cli.console import progress_bar, say, show, show_json
+from tslens.cli.console import counted, progress_bar, say, show, show_json
 from tslens.cli.grade_texts import Work
 from tslens.cli.judging import NOT_GPT4, open_asked
 from tslens.grading.completions import Prompt, given_again, graded_text
@@ -142,6 +142,20 @@ def show_plan(
         first = judge.teacher.whole_call if protocol == "one_call" else judge.teacher.assess_call
         calls = list(_calls_at_most(judge, work, plan))
         show_estimate(calls, first(work.texts[0]), terms, work.path, as_json=as_json)
+    if not as_json:
+        show(_breakdown(work, plan, model, protocol))
+
+
+def _breakdown(work: Work, plan: Plan, model: str, protocol: Protocol) -> str:
+    """Which calls there are."""
+    n_again = len(given_again(work.texts, plan.again, seed=plan.seed))
+    n_written = len(work.prompts) * plan.teacher_samples
+    of = [(len(work.texts), f"by {work.label}"), (n_again, "of these given again")]
+    of += [(len(work.endings), "true endings"), (n_written, f"by {model}")]
+    named = ", ".join(f"{n:,} {what}" for n, what in of if n)
+    each = "1" if protocol == "one_call" else "2 (an assessment, then grades)"
+    writing = f", and {n_written:,} in which {model} writes" if n_written else ""
+    return f"Calls: {each} for each of {counted(sum(n for n, _ in of), 'text')} ({named}){writing}."
 
 
 def _calls_at_most(judge: AskedJudge, work: Work, plan: Plan) -> Iterator[Call]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tslens.cli.console import show, show_table
 from tslens.cli.judging import LOCAL, NOT_GPT4
+from tslens.grading.local.trust import SEES_FAULTS
 from tslens.grading.results import TEACHER, TRUE_ENDING, GradedModel
 from tslens.grading.rubric import AGE_GROUPS, CRITERIA
 from tslens.grading.summary import MOST_FAILURES, Mean, Summary
@@ -46,7 +47,7 @@ def judge_line(header: Mapping[str, Any]) -> str:
     line = f"judge: {header['judge']} ({header['judge_version']})"
     answered = ", ".join(header.get("answered_by") or ())
     line += f", answered by {answered}" if answered else ""
-    return f"{line}\n{NOT_GPT4}" if header["judge"] == LOCAL else line
+    return f"{line}\n{NOT_GPT4}\n{SEES_FAULTS}" if header["judge"] == LOCAL else line
 
 
 def answered_by(models: Iterable[GradedModel]) -> dict[str, str]:

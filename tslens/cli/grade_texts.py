@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tslens.cli import options
-from tslens.cli.console import progress_bar, say
+from tslens.cli.console import counted, progress_bar, say
 from tslens.cli.grade_prompts import Kind, PromptSet, open_prompts
 from tslens.errors import ModelError
 from tslens.files import RunFolder, sha256_file
@@ -157,9 +157,8 @@ def work_of_model(job: ModelJob, *, device: str, keep: bool) -> Work:
     }
     texts = load_written(job.file, header)
     if texts is None:
-        say(
-            f"writing {drawing.samples} completions of each of {len(prompts.prompts)} prompts ({prompts.name})"
-        )
+        each, asked = counted(drawing.samples, "completion"), counted(len(prompts.prompts), "prompt")
+        say(f"writing {each} of each of {asked} ({prompts.name})")
         texts = _write(source, prompts, drawing, device)
         if keep:
             save_written(job.file, header, texts)

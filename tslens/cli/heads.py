@@ -38,7 +38,8 @@ def heads(
     n_explain: Annotated[
         int,
         typer.Option(
-            "--n-explain", help="First stories, on which basis and cause of candidates are tested; 0: no."
+            "--n-explain",
+            help="First stories, in whole batches, on which basis and cause of candidates are tested; 0: no.",
         ),
     ] = N_EXPLAIN,
     html: options.Html = None,

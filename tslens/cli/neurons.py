@@ -38,7 +38,9 @@ def neurons(
     ] = None,
     n_explain: Annotated[
         int,
-        typer.Option("--n-explain", help="First stories, on which candidates are ablated; 0: none."),
+        typer.Option(
+            "--n-explain", help="First stories, in whole batches, on which candidates are ablated; 0: none."
+        ),
     ] = N_EXPLAIN,
     html: options.Html = None,
     out: Annotated[

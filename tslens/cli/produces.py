@@ -30,7 +30,10 @@ def produces(
     n_stories: Annotated[int, typer.Option("--n-stories", help="Stories to read.")] = N_STORIES,
     n_explain: Annotated[
         int,
-        typer.Option("--n-explain", help="First stories, on which heads of candidates are ablated; 0: none."),
+        typer.Option(
+            "--n-explain",
+            help="First stories, in whole batches, on which heads of candidates are ablated; 0: none.",
+        ),
     ] = N_EXPLAIN,
     total: Annotated[
         bool,

@@ -132,6 +132,7 @@ def train(
     from tslens.cli.train_grid import RayOptions, run_cells
     from tslens.cli.train_plan import show_plan
     from tslens.errors import UsageError
+    from tslens.train.record import is_begun
 
     check_options(model, grid, plan, gpu, launcher, (workers, gpu_fraction, address), tensorboard=tensorboard)
     given = {
@@ -155,6 +156,8 @@ def train(
     if on_ray and not plan and device not in {"auto", "cpu", "cuda"}:
         raise UsageError(f'A cell on Ray has no device "{device}".', "Use one of: auto, cpu, cuda.")
     where = device if on_ray and not plan else options.resolve_device(device)
+    if grid is None and not plan:
+        is_begun(cells[0].run, resume)  # what would be refused is, before the stories are read
     corpus = open_corpus(data, first.vocab_size)
     if plan:
         show_plan(cells, corpus, device=where, gpu=gpu, as_json=as_json)
@@ -162,7 +165,7 @@ def train(
         result = run_training(
             first, corpus, cells[0].run, resume=resume, device=where, tensorboard=tensorboard
         )
-        show_result(result, corpus, as_json)
+        show_result(result, corpus, as_json, resumed=resume)
     else:
         run_cells(
             cells,
@@ -243,8 +246,11 @@ def run_training(
         )
 
 
-def show_result(result: TrainResult, corpus: Corpus, as_json: bool) -> None:
-    """Losses beside the 4-gram's; exit code 3 if the run was interrupted."""
+def show_result(result: TrainResult, corpus: Corpus, as_json: bool, *, resumed: bool) -> None:
+    """Losses beside the 4-gram's; exit code 3 if the run was interrupted.
+
+    ``resumed``: whether the command goes on with an interrupted run as it was given, without --resume added.
+    """
     from tslens.train.yardstick import ngram_yardstick
 
     facts: dict[str, Any] = {
@@ -258,7 +264,8 @@ def show_result(result: TrainResult, corpus: Corpus, as_json: bool) -> None:
     if result.val is None:
         if as_json:
             show_json(facts)
-        say(f"Stopped after step {result.steps}. Go on with the same command (tslens train: and --resume).")
+        added = "" if resumed else ", with --resume added"
+        say(f"Stopped after step {result.steps}. Go on with the same command{added}.")
         raise typer.Exit(3)
     if os.environ.get("RANK", "0") != "0":
         return

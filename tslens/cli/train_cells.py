@@ -54,7 +54,8 @@ def one_cell(model: str, seed: int, out: Path | None, resume: bool, given: dict[
     from tslens.model.spec import ModelSpec
     from tslens.train.cells import Cell
 
-    run = RunFolder(out or Path("runs") / ModelSpec.from_name(model).name / f"seed{seed}")
+    name = ModelSpec.from_name(model).name  # an impossible shape is refused here
+    run = RunFolder(out or Path("runs") / name / f"seed{seed}")
     saved = read_json(run.config) if resume and run.config.exists() else None
     return Cell(train_config(saved, model=model, seed=seed, **given), run)
 

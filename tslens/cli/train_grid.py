@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from tslens.cli.console import LINE_SECONDS, say, show, show_json, show_table
+from tslens.cli.console import LINE_SECONDS, counted, say, show, show_json, show_table
 from tslens.cli.train_speed import Speedometer, duration
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def run_cells(
     as_json: bool,
 ) -> None:
     """Train the cells and report; exit code 3 if any of them failed or was interrupted."""
-    say(f"grid: {len(cells)} cells, {cells[0].config.amount:g} {cells[0].config.budget} each")
+    say(f"grid: {counted(len(cells), 'cell')}, {cells[0].config.amount:g} {cells[0].config.budget} each")
     with progress_rows(cells, corpus, device if ray is None else None) as rows:
         told: dict[str, Any] = {"report": rows.report, "finished": rows.finished}
         told |= {"device": device, "command": command, "tensorboard": tensorboard}
@@ -57,7 +57,7 @@ def run_cells(
             from tslens.train.ray_grid import run_grid_on_ray
 
             results = run_grid_on_ray(cells, corpus, **asdict(ray), **told)
-    show_results(cells, results, corpus, as_json)
+    show_results(cells, results, corpus, as_json, told=isinstance(rows, Lines))
 
 
 # While it runs ----------------------------------------------------------------------------------------------
@@ -194,8 +194,10 @@ def progress_rows(cells: Sequence[Cell], corpus: Corpus, device: str | None) -> 
 # At the end -------------------------------------------------------------------------------------------------
 
 
-def show_results(cells: Sequence[Cell], results: Sequence[CellResult], corpus: Corpus, as_json: bool) -> None:
-    """A row a cell, the 4-gram beside them, the failed ones with their reason."""
+def show_results(
+    cells: Sequence[Cell], results: Sequence[CellResult], corpus: Corpus, as_json: bool, *, told: bool
+) -> None:
+    """A row a cell, the 4-gram beside them, the failed ones with their reason, unless that was told."""
     from tslens.train.yardstick import ngram_yardstick
 
     ended = [cell for cell, result in zip(cells, results, strict=True) if result.state in {"done", "skipped"}]
@@ -216,12 +218,14 @@ def show_results(cells: Sequence[Cell], results: Sequence[CellResult], corpus: C
                 f"4-gram (Kneser-Ney), same stories: {ngrams[0].loss_nats:.3f} nats per token, "
                 f"{ngrams[0].bits_per_byte:.3f} bits per byte"
             )
-    for result in results:
-        if result.state == "failed":
-            say(f"failed: {result.model}@seed{result.seed}: {result.reason}")
+    failed = [result for result in results if result.state == "failed"]
+    for result in failed if not told else []:
+        say(f"failed: {result.model}@seed{result.seed}: {result.reason}")
+    if failed and told:
+        say(f"{counted(len(failed), 'cell')} failed; why is said above.")
     rest = [result for result in results if result.state in {"interrupted", "waiting"}]
     if rest:
-        say(f"Stopped with {len(rest)} cells to train. Go on with the same command.")
+        say(f"Stopped with {counted(len(rest), 'cell')} to train. Go on with the same command.")
     if len(ended) < len(cells):
         raise typer.Exit(3)
     if not as_json:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from tslens.cli.console import say, show, show_json, show_table
+from tslens.cli.console import counted, say, show, show_json, show_table
 from tslens.cli.train_speed import duration, short
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def show_plan(cells: Sequence[Cell], corpus: Corpus, *, device: str, gpu: str | 
     from tslens.train.plan import ASSUMED_MFU, LAYER_LAUNCH, STEP_LAUNCH, plan_cells
 
     say(
-        f"planning {len(cells)} cells; nothing is trained"
+        f"planning {counted(len(cells), 'cell')}; nothing is trained"
         + ("" if gpu else f", a few steps are timed on {device}")
     )
     plans = plan_cells(cells, corpus, device=device, gpu=gpu)
@@ -87,11 +87,16 @@ def _time(seconds: float, gpu: str | None) -> str:
 
 
 def _explanation(plans: Sequence[Plan], device: str, gpu: str | None, precision: Precision) -> str:
+    from tslens.train.loop import EVEN_STEPS
     from tslens.train.plan import ASSUMED_MFU, GPUS, LAYER_LAUNCH, STEP_LAUNCH, gpu_peak
 
     lines = ["FLOPs/token: 6 x weights in products + 12 x width x keys attended to, over the layers."]
     lines.append(
         "Memory: weights, gradients, optimizer and activations; Python and its libraries come on top."
+    )
+    lines.append(
+        f"Disk: a checkpoint at steps 1, 2, 4 ... 512, then every {EVEN_STEPS:,} steps, all kept. A larger "
+        "--batch-tokens takes fewer steps; of a finished run, all checkpoints but the last may be deleted."
     )
     if gpu:
         flops, taken = gpu_peak(gpu, precision)

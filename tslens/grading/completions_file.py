@@ -101,15 +101,20 @@ def _line(number: int, row: Mapping[str, Any], known: Mapping[str, str]) -> _Lin
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The lines of a file with their numbers; a first line that names a schema is left out."""
+    if not path.exists():
+        raise DataError(f"There is no file {path}.", "Check the path.")
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, ValueError) as error:
-        raise _no_completions(path, str(error)) from error
+        raise _no_completions(path, getattr(error, "strerror", None) or str(error)) from error
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
+        except json.JSONDecodeError as error:
+            what = f"line {number} is no JSON: {error.msg.lower()} at character {error.colno}"
+            raise _no_completions(path, what) from error
         except (ValueError, RecursionError) as error:
             raise _no_completions(path, f"line {number}: {error}") from error
         if not isinstance(row, dict):

@@ -71,11 +71,11 @@ def generate(
     written counted by their share of ``max_tokens``. Hooks on the model stay in force (``causal.ablation``).
     Raises UsageError for impossible settings or a prompt that fills the context, ModelError without a tokenizer.
     """
-    if not (samples >= 1 and max_tokens >= 1 and temperature >= 0 and (top_k is None or top_k >= 1)):
-        raise UsageError(
-            f"Cannot sample {samples} times {max_tokens} tokens at temperature {temperature}, top-k {top_k}.",
-            "Samples, tokens and top-k are at least 1, the temperature at least 0.",
-        )
+    asked = {"samples": samples, "max_tokens": max_tokens, "temperature": temperature, "top_k": top_k}
+    for name, value in asked.items():
+        least = 0 if name == "temperature" else 1
+        if value is not None and not value >= least:
+            raise UsageError(f"{name} cannot be {value}.", f"Give {least} or more.")
     tokenizer = model.tokenizer
     if tokenizer is None:
         raise ModelError(

@@ -209,13 +209,12 @@ def _no_shipped(reference: str) -> ModelError:
 def _not_found(reference: str, runs: Path) -> ModelError:
     name = reference.partition("@")[0]
     known = {model.name for model in shipped_models()}
-    if runs.is_dir():
-        known |= {path.name for path in runs.glob("*") if path.is_dir() and re.match(r"l\d", path.name)}
+    known |= {path.parent.parent.name for path in runs.glob("*/seed*/config.json")}
     near = difflib.get_close_matches(name, sorted(known), n=1)
     try:
         train = f"Train one with: tslens train --model {ModelSpec.from_name(name).name} --data SOURCE"
-    except TslensError as error:
-        train = f"Give a path, or a name like l1_h256. {error.hint}"
+    except TslensError:  # no model can have that name
+        train = "Give a path, or a name like l1_h256. All that are shipped: tslens models"
     hint = f"Did you mean {near[0]}? {train}" if near else train
     return ModelError(
         f'No trained model "{reference}" in {runs}/, no shipped one, nor a file or folder of that name.', hint

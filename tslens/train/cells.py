@@ -150,7 +150,7 @@ def _result(cell: Cell, state: State, **facts: Any) -> CellResult:
 
 
 def reason_of(error: BaseException) -> str:
-    """Why a cell failed, in one line: diverged, out of memory, disk full, or what the error says."""
+    """Why a cell failed, in one line: diverged, out of memory, disk full, or what the error says and advises."""
     causes = [error, *_causes(error)]
     text = " ".join((error.message if isinstance(error, TslensError) else str(error)).split())
     if isinstance(error, RunError) and "diverged" in error.message:
@@ -159,7 +159,9 @@ def reason_of(error: BaseException) -> str:
         return f"out of memory: {text[:200] or 'the memory is not enough'}"
     if any(isinstance(cause, OSError) and cause.errno in {errno.ENOSPC, errno.EDQUOT} for cause in causes):
         return f"disk full: {text}"
-    return text if isinstance(error, TslensError) else f"{type(error).__name__}: {text[:200]}"
+    if isinstance(error, TslensError):
+        return " ".join(f"{text} {error.hint}".split())
+    return f"{type(error).__name__}: {text[:200]}"
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

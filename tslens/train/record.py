@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 RUN_SCHEMA = "tslens.run/1"
 SAMPLES_SCHEMA = "tslens.samples/1"
 SAMPLE_PROMPT = "Once upon a time"
+MOST_NAMED = 4  # settings that the error names where a run has others
 
 
 class Record:
@@ -40,16 +41,13 @@ class Record:
     def is_begun(self, resume: bool) -> bool:
         """Whether there is a run to go on with. Raises RunError if that is not wanted, or cannot be."""
         run = self.run
-        if run.config.exists() and not has_settings(run, self.config, self.corpus):
-            raise RunError(f"{run.path} holds a run with other settings.", "Choose another --out or --seed.")
-        if run.done.exists():
-            raise RunError(f"{run.path} holds a finished run.", "Choose another --out, --seed or --model.")
-        begun = run.config.exists() and has_state(run)
-        if begun and not resume:
+        if run.config.exists() and (others := other_settings(run, self.config, self.corpus)):
+            more = f"; and {len(others) - MOST_NAMED} more" if len(others) > MOST_NAMED else ""
             raise RunError(
-                f"{run.path} holds an unfinished run.", "Go on with --resume, or choose another --out."
+                f"{run.path} holds a run with other settings: {'; '.join(others[:MOST_NAMED])}{more}.",
+                "Choose another --out or --seed.",
             )
-        return begun
+        return is_begun(run, resume)
 
     def begin(self) -> None:
         """Write what is known before the first step; the settings are written by :meth:`mark_begun`."""
@@ -149,14 +147,46 @@ def settings_of(config: TrainConfig, corpus: Corpus) -> dict[str, Any]:
     return {"schema": RUN_SCHEMA, **config.to_json(), **texts}
 
 
+def is_begun(run: RunFolder, resume: bool) -> bool:
+    """Whether a folder holds a run to go on with. Raises RunError if it is finished, or not to be resumed."""
+    if run.done.exists():
+        raise RunError(f"{run.path} holds a finished run.", "Choose another --out, --seed or --model.")
+    begun = run.config.exists() and has_state(run)
+    if begun and not resume:
+        raise RunError(
+            f"{run.path} holds an unfinished run.", "Go on with --resume, or choose another --out."
+        )
+    return begun
+
+
 def has_settings(run: RunFolder, config: TrainConfig, corpus: Corpus) -> bool:
-    """Whether a run has these settings; the precision ``auto`` is whichever one its device gave it."""
+    """Whether a run has these settings, those that :func:`other_settings` compares."""
+    return not other_settings(run, config, corpus)
+
+
+def other_settings(run: RunFolder, config: TrainConfig, corpus: Corpus) -> list[str]:
+    """How the settings of a run differ from these, a phrase each, as in ``seed 1, not 0``; empty if they do not.
+
+    The precision ``auto`` is whichever one its device gave it.
+    """
     made, wanted = read_json(run.config), settings_of(config, corpus)
     if not isinstance(made, dict):
-        return False
+        return ["its config.json holds none"]
     if config.precision == "auto":
         wanted["precision"] = made.get("precision")
-    return made == wanted
+    names = [name for name in {**wanted, **made} if made.get(name) != wanted.get(name)]
+    phrases = []
+    if {"budget", "amount"} & set(names):
+        amounts = [str(one.get("amount")).removesuffix(".0") for one in (made, wanted)]
+        there, here = (f"{n} {one.get('budget')}" for n, one in zip(amounts, (made, wanted), strict=True))
+        phrases.append(f"budget {there}, not {here}")
+    hidden = {"budget", "amount", "corpus_sha256", "tokenizer_sha256"}
+    phrases += [f"{name} {made.get(name)}, not {wanted.get(name)}" for name in names if name not in hidden]
+    if "corpus_sha256" in names:
+        phrases.append("other stories")
+    elif names == ["tokenizer_sha256"]:
+        phrases.append("another tokenizer")
+    return phrases
 
 
 def precision_of(run: RunFolder) -> Precision | None:

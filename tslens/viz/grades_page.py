@@ -7,11 +7,20 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from tslens.grading.local.trust import SEES_FAULTS, agreement_told
 from tslens.grading.results import SAME, TRUE_ENDING, GradedModel
-from tslens.grading.rubric import CRITERIA
+from tslens.grading.rubric import CRITERIA, Criterion
 from tslens.grading.summary import MOST_FAILURES
 from tslens.viz.grades_desk import Prompt, desk_data, desk_section, gather, that_fit, without_texts
-from tslens.viz.grades_pairs import Difference, count_real, differences, judge_of, pairs_section
+from tslens.viz.grades_pairs import (
+    Difference,
+    between_models,
+    differences,
+    judge_of,
+    pairs_section,
+    real_side,
+    real_told,
+)
 from tslens.viz.grades_table import REFERENCES, highest, models_table
 from tslens.viz.page import build_page, definitions, limits_section, number, write_page
 
@@ -73,29 +82,43 @@ def write_grades_page(path: str | Path, models: Sequence[GradedModel], *, header
 
 
 def summary(models: Sequence[GradedModel], found: Sequence[Difference]) -> str:
-    """What was found, in two or three sentences."""
+    """What was found, in a few sentences."""
     best = highest(models)
     if not best:
         return "No model has a total."
-    by_model: dict[str, list[str]] = {}
-    for name, label in best.items():
-        by_model.setdefault(label, []).append(name)
-    told = "; ".join(f"{label} in {_criteria(names)}" for label, names in by_model.items())
-    n = len([model for model in models if model.summary.means and model.label not in REFERENCES])
+    labels = [model.label for model in models if model.summary.means and model.label not in REFERENCES]
     parts = [
-        f"Of {n} models the highest means: {told}." if n > 1 else _one(models, best["grammar"]),
-        _against_endings(models),
+        _highest(best, labels, found) if len(labels) > 1 else _one(models, labels[0]),
+        _against_endings(labels, found),
         _real(found),
     ]
     return " ".join(part for part in parts if part)
 
 
+def _highest(best: Mapping[Criterion, str], labels: Sequence[str], found: Sequence[Difference]) -> str:
+    """Who has the highest means; those that are really above all others apart."""
+    really: dict[str, list[str]] = {}
+    merely: dict[str, list[str]] = {}
+    for name, label in best.items():
+        sides = [real_side(found, label, other, name) for other in labels if other != label]
+        (really if min(sides) > 0 else merely).setdefault(label, []).append(name)
+    others = "the other" if len(labels) == 2 else "all others"
+    if not really:
+        return (
+            f"Of {len(labels)} models none is really above {others}; the highest means: {_by_model(merely)}."
+        )
+    told = f"Really the highest of {len(labels)} models: {_by_model(really)}."
+    return told + (f" Highest, but not really above {others}: {_by_model(merely)}." if merely else "")
+
+
+def _by_model(found: Mapping[str, Sequence[str]]) -> str:
+    return "; ".join(f"{label} in {_criteria(names)}" for label, names in found.items())
+
+
 def _real(found: Sequence[Difference]) -> str:
     """How many differences are real, of those between models."""
-    between = [one for one in found if not {one.first, one.second} & REFERENCES.keys()]
-    if not between:
-        return ""
-    return f"{count_real(between)} of {len(between) * len(CRITERIA)} differences between models are real."
+    between = between_models(found)
+    return f"{real_told(between)} differences between models are real." if between else ""
 
 
 def _one(models: Sequence[GradedModel], label: str) -> str:
@@ -104,15 +127,22 @@ def _one(models: Sequence[GradedModel], label: str) -> str:
     return f"{label}: {_listed(told)} of 10."
 
 
-def _against_endings(models: Sequence[GradedModel]) -> str:
-    """In which criteria the true endings have a higher mean than every model."""
-    able = [model for model in models if model.summary.means]
-    endings = next((model.summary.means for model in able if model.label == TRUE_ENDING), None)
-    if endings is None:
+def _against_endings(labels: Sequence[str], found: Sequence[Difference]) -> str:
+    """In which criteria the true endings are really above the models, all or some of them, and in which below."""
+    if not any(TRUE_ENDING in (one.first, one.second) for one in found):
         return ""
-    others = [model.summary.means for model in able if model.label not in REFERENCES]
-    above = [name for name in CRITERIA if all(endings[name].mean > one[name].mean for one in others)]
-    return f"True endings stand higher in {_criteria(above)}."
+    all_of_them = "the model" if len(labels) == 1 else "all models"
+    groups: dict[str, list[str]] = {
+        f"{where} {whom}": [] for where in ("above", "below") for whom in (all_of_them, "some models")
+    }
+    for name in CRITERIA:
+        sides = [real_side(found, TRUE_ENDING, label, name) for label in labels]
+        for where, side in (("above", 1), ("below", -1)):
+            if side in sides:
+                whom = all_of_them if set(sides) == {side} else "some models"
+                groups[f"{where} {whom}"].append(name)
+    told = "; ".join(f"{where} in {_criteria(names)}" for where, names in groups.items() if names)
+    return f"True endings stand really {told or 'neither above nor below'}."
 
 
 def _criteria(names: Sequence[str]) -> str:
@@ -132,10 +162,11 @@ def _judge(facts: Mapping[str, str], models: Sequence[GradedModel]) -> str:
     """The judge and its version, the prompts and theirs, and whatever else holds for all models."""
     notes = []
     if is_local(models):
-        notes.append("Grades of the local judge are not those of GPT-4.")
+        notes.append(f"Grades of the local judge are not those of GPT-4. {SEES_FAULTS}")
     if len(_judges(models)) > 1:
         notes.append("These models were graded by different judges or versions: their grades do not compare.")
     said = "".join(f'<p class="says"><b>{note}</b></p>\n' for note in notes)
+    said += f'<p class="hint">{agreement_told()}</p>\n' if is_local(models) else ""
     told = definitions({name: value for name, value in facts.items() if not name.endswith(_HASH)})
     return f'<section id="judge">\n<h2>Who graded</h2>\n{said}{told}</section>\n'
 

@@ -11,10 +11,11 @@ from tslens.grading.results import GradedModel
 from tslens.grading.rubric import CRITERIA, Criterion
 from tslens.grading.summary import LEVEL, Mean, paired
 from tslens.types import Grade
-from tslens.viz.grades_table import ABSENT, draw_difference
+from tslens.viz.grades_table import ABSENT, REFERENCES, draw_difference
 from tslens.viz.page import escape, number, signed
 from tslens.viz.sorted_table import Column, search, sorted_table
 
+_MOST_DIGITS = 6
 _REACHES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0)
 _COLUMNS = (
     Column("difference", "first minus second", "ascending", "words"),
@@ -57,9 +58,23 @@ def is_real(mean: Mean) -> bool:
     return mean.low is not None and mean.high is not None and (mean.low > 0 or mean.high < 0)
 
 
-def count_real(found: Sequence[Difference]) -> int:
-    """How many differences are real, over all criteria."""
-    return sum(is_real(mean) for one in found for mean in one.means.values())
+def real_side(found: Sequence[Difference], label: str, other: str, criterion: Criterion) -> int:
+    """1 where a model's grades are really higher than another's, -1 where really lower, 0 where neither is known."""
+    for one in found:
+        if {one.first, one.second} == {label, other} and is_real(one.means[criterion]):
+            return 1 if (one.means[criterion].mean > 0) == (one.first == label) else -1
+    return 0
+
+
+def between_models(found: Sequence[Difference]) -> list[Difference]:
+    """Differences of two models, not of a model and what models are held against."""
+    return [one for one in found if not {one.first, one.second} & REFERENCES.keys()]
+
+
+def real_told(found: Sequence[Difference]) -> str:
+    """How many differences are real, over all criteria, as "3 of 4"."""
+    n_real = sum(is_real(mean) for one in found for mean in one.means.values())
+    return f"{n_real} of {len(found) * len(CRITERIA)}"
 
 
 def pairs_section(found: Sequence[Difference]) -> str:
@@ -80,10 +95,22 @@ def pairs_section(found: Sequence[Difference]) -> str:
         [_row(one, reach) for one in found],
         (search("model", "l4_h128", 0, "contains"),),
         hint=f"Axis from {number(-reach, 1)} to {signed(reach, 1)} points. Bold with ●: real, its interval leaves 0 "
-        f"out: {count_real(found)} of {n}. If no two models differed, about {_chance(n)} would seem real by chance.",
+        f"out: {_counts(found)}. If nothing differed, about {_chance(n)} of all {n} would seem real by chance.",
         label="Table of differences",
     )
-    return f'<section id="pairs">\n<h2>Differences between models</h2>\n{table}</section>\n'
+    return f'<section id="pairs">\n<h2>Differences</h2>\n{table}</section>\n'
+
+
+def _counts(found: Sequence[Difference]) -> str:
+    """How many are real, those with what models are held against apart."""
+    between = between_models(found)
+    rest = [one for one in found if one not in between]
+    names = " or the ".join(
+        label for label in REFERENCES if any(label in (one.first, one.second) for one in rest)
+    )
+    told = [f"{real_told(between)} between models"] if between else []
+    told += [f"{real_told(rest)} with the {names}"] if rest else []
+    return " and ".join(told)
 
 
 def _chance(n: int) -> str:
@@ -100,12 +127,21 @@ def _row(one: Difference, reach: float) -> str:
 
 def _cell(mean: Mean, reach: float) -> str:
     if mean.low is None or mean.high is None:
-        return f"<td>{signed(mean.mean)} <small>{ABSENT}</small>{draw_difference(mean, reach, 'open')}</td>"
-    interval = f"<small>{signed(mean.low)} to {signed(mean.high)}</small>"
-    if is_real(mean):
+        return f"<td>{_points(mean.mean)} <small>{ABSENT}</small>{draw_difference(mean, reach, 'open')}</td>"
+    real = is_real(mean)
+    interval = f"<small>{_points(mean.low, real)} to {_points(mean.high, real)}</small>"
+    if real:
         drawing = draw_difference(mean, reach, "above" if mean.mean > 0 else "below")
-        return f"<td><b>{signed(mean.mean)} ●</b> {interval}{drawing}</td>"
-    return f"<td>{signed(mean.mean)} {interval}{draw_difference(mean, reach, 'open')}</td>"
+        return f"<td><b>{_points(mean.mean, real)} ●</b> {interval}{drawing}</td>"
+    return f"<td>{_points(mean.mean)} {interval}{draw_difference(mean, reach, 'open')}</td>"
+
+
+def _points(value: float, real: bool = False) -> str:
+    """A difference or an end of it; zero has no sign. ``real``: with as many digits as show its side of 0."""
+    digits = 2
+    while real and round(value, digits) == 0 and digits < _MOST_DIGITS:
+        digits += 1
+    return signed(value, digits) if round(value, digits) else number(0.0, digits)
 
 
 def _asked(one: Grade) -> tuple[str, Mapping[str, Any] | None]:

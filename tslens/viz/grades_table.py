@@ -32,7 +32,7 @@ def models_table(models: Sequence[GradedModel]) -> str:
         '<p class="hint">Mean over prompts with its 95% interval, on an axis from 0 to 10.'
         f"{line} Ages: which share of the texts a child of that age would write, by the judge.</p>\n"
         f"{_legend()}"
-        '<div class="box fit" tabindex=0 role=region aria-label="Table of models"><table class="plain">'
+        '<div class="box" tabindex=0 role=region aria-label="Table of models"><table class="plain">'
         f"<thead><tr><th scope=col>model</th>{heads}<th scope=col>ages</th><th scope=col>texts</th>"
         f"<th scope=col>no grade</th></tr></thead>\n<tbody>\n{''.join(rows)}</tbody></table></div>\n</section>\n"
     )
@@ -69,7 +69,9 @@ def _failures(found: Summary) -> str:
     if not total:
         return "none"
     reasons = sorted(found.failures.items(), key=lambda item: (-item[1], item[0]))
-    return f"{total:,} <small>{escape(', '.join(f'{count} {reason}' for reason, count in reasons))}</small>"
+    if len(reasons) == 1:
+        return f"{total:,} <small>{escape(reasons[0][0])}</small>"
+    return f"{total:,}: <small>{escape(', '.join(f'{count} {reason}' for reason, count in reasons))}</small>"
 
 
 # Drawings -------------------------------------------------------------------------------------------------

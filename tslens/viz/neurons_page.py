@@ -30,12 +30,12 @@ _LEVELS = 99  # of an activation in a passage, of its largest
 _COLUMNS = (
     Column("neuron", "", "ascending", "component"),
     Column("role", "", "ascending", "words"),
-    Column("area", "≥ corrected lower end", "descending", "figure"),
+    Column("area", "lower end", "descending", "figure"),
     Column("null", "", "descending", "figure"),
     Column("word", "alone", "descending", "figure"),
     Column("basis", "", "ascending", "words"),
     Column("kind", "", "ascending", "words"),
-    Column("loss", "nats, beyond like", "descending", "figure"),
+    Column("loss", "nats", "descending", "figure"),
     Column("status", "", "ascending", "status"),
     Column("raises", "", "ascending", "words"),
 )
@@ -104,12 +104,12 @@ def summary(report: NeuronsReport) -> str:
     basis = Counter(role.basis for role in report.roles if role.status in ("role", "candidate"))
     first: Status = "role" if status["role"] else "candidate"
     kinds = Counter(words(role.role) for role in report.roles if role.status == first and role.role)
-    most = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
+    most = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common(5))
     tested = "a tested role" if first == "role" else "a candidate role"
     also = f"; {status['candidate']} more a candidate role" if first == "role" and status["candidate"] else ""
     return (
         f"{status[first]} of {n} neurons have {tested} (most often {most}){also}. "
-        f"Of all these, {basis['contextual']} go beyond the word."
+        f"Beyond the word: {basis['contextual']} of all these."
     )
 
 
@@ -140,7 +140,8 @@ def _table(ordered: Sequence[NeuronRole]) -> str:
         [_row(role) for role in ordered],
         fields,
         hint="Choose a neuron to see its card. Area: how well its activation tells the tokens of its label from "
-        "others, 0.5 by chance, on stories that had no part in choosing the label.",
+        "others, 0.5 by chance, on stories that had no part in choosing the label; then the corrected lower end. "
+        "Loss: beyond like tokens. <b id=sideways hidden>The table goes on to the right: scroll it sideways.</b>",
         label="Table of all neurons",
     )
 
@@ -152,7 +153,7 @@ def _row(role: NeuronRole) -> str:
     raises = " ".join(token.strip() for token in (role.writes or {}).get("promotes", ())[:4])
     cells = (
         f'<th scope=row><a href="#{role.neuron}">{role.neuron}</a></th>',
-        f"<td>{escape(words(role.role)) if role.role else _ABSENT}</td>",
+        f"<td class=wraps>{escape(words(role.role)) if role.role else _ABSENT}</td>",
         f"<td>{number(role.auroc)} <small>≥ {number(role.auroc_low)}</small></td>",
         f"<td>{number(null)}</td>",
         f"<td>{number(role.nulls['tokens']) if 'tokens' in role.nulls else _ABSENT}</td>",
@@ -160,7 +161,7 @@ def _row(role: NeuronRole) -> str:
         f"<td>{role.kind}</td>",
         f"<td>{loss}</td>",
         f'<td><b class="{role.status}">{mark} {role.status}</b></td>',
-        f"<td>{escape(raises)}</td>",
+        f"<td class=wraps>{escape(raises)}</td>",
     )
     return f"<tr>{''.join(cells)}</tr>\n"
 

@@ -112,6 +112,14 @@
     document.querySelector(`#scores a[href="#${name}"]`)?.closest("tr").classList.add("chosen");
   }
 
+  // Say so where the table is wider than its box.
+  const box = document.querySelector("#neurons .box");
+  new ResizeObserver(() => {
+    const wide = box.scrollWidth > box.clientWidth;
+    box.classList.toggle("wide", wide);
+    byId("sideways").hidden = !wide;
+  }).observe(box);
+
   const asked = () => decodeURIComponent(location.hash.slice(1));
   addEventListener("hashchange", () => show(asked()));
   document.getElementById("scores").addEventListener("click", ({ target }) => {

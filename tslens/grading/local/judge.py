@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from tslens.corpus.annotate import Parser, annotate, open_parser
 from tslens.grading.expected import EXPECTED
 from tslens.grading.local.addressed import FLAG
-from tslens.grading.local.evidence import Tables, has_enough, hear, load_tables, measure
+from tslens.grading.local.evidence import FEWEST_WORDS, Tables, has_enough, hear, load_tables, measure
 from tslens.grading.local.heads import HIGHEST, LOWEST, Heads, load_heads
 from tslens.grading.rubric import CRITERIA
 from tslens.types import Grade, Graded, GradeFailure
@@ -85,7 +85,7 @@ class LocalJudge:
     def _one(self, graded: Graded) -> Grade | GradeFailure:
         row = self.evidence(graded)
         if row is None:
-            return GradeFailure(graded, TOO_SHORT, "the completion has no text to grade")
+            return GradeFailure(graded, TOO_SHORT, f"the completion has fewer than {FEWEST_WORDS} words")
         rows = self.heads.standardised([row])
         given = {name: float(round(self.heads.grades(name, rows)[0], 2)) for name in CRITERIA}
         reach = self.heads.reach
