@@ -27,7 +27,7 @@ from tslens.model.shipped import shipped_models
 from tslens.model.story_model import StoryModel
 from tslens.probes.kinds.measure import head_kinds
 from tslens.probes.kinds.report import HeadKind, load_head_kinds, save_head_kinds
-from tslens.probes.kinds.two_kinds import judge_two_kinds, places
+from tslens.probes.kinds.two_kinds import beyond_twins, judge_two_kinds, places
 from tslens.probes.twins import FIRST_SEED
 from tslens.provenance import utc_now
 from tslens.viz.kinds_figure import write_kinds_figure
@@ -111,6 +111,7 @@ def main() -> None:
         "balance": places(shapes, "balance"),
         "difference": places(shapes, "difference"),
         "balance, within layers": places(layers, "balance"),
+        "balance, beyond twins": places(beyond_twins(shapes), "balance"),
     }
     tests = {name: judge_two_kinds(heads, seed=options.seed) for name, heads in asked.items()}
     write_json(out / "two_kinds.json", {name: found.to_json() for name, found in tests.items()})

@@ -48,18 +48,18 @@ def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def kinds_by_model(saved: Sequence[Saved]) -> str:
-    """How many heads of each kind, and what explains them on average."""
+    """How many heads of each kind, how many beyond the random twins, and what explains them on average."""
     rows = []
     for one in saved:
         count = Counter(head.kind for head in one.heads)
         shares: list[Share] = list(SHARES[:4])
         rows.append(
             [
-                one.label, str(len(one.heads)), *(str(count[kind]) for kind in KINDS),
-                *(one.mean(share) for share in shares),
+                one.label, str(len(one.heads)), str(sum(head.beyond_twins for head in one.heads)),
+                *(str(count[kind]) for kind in KINDS), *(one.mean(share) for share in shares),
             ]
         )  # fmt: skip
-    return table(["model", "heads", *KINDS, *LABELS.values()], rows)
+    return table(["model", "heads", "beyond twins", *KINDS, *LABELS.values()], rows)
 
 
 def at_floors(saved: Sequence[Saved]) -> str:
@@ -87,11 +87,11 @@ def by_layer(saved: Sequence[Saved]) -> str:
             count = Counter(head.kind for head in heads)
             rows.append(
                 [
-                    str(n_layers), str(layer), str(len(heads)), *(kept.mean(share) for share in shares),
-                    *(str(count[kind]) for kind in KINDS),
+                    str(n_layers), str(layer), str(len(heads)), str(sum(head.beyond_twins for head in heads)),
+                    *(kept.mean(share) for share in shares), *(str(count[kind]) for kind in KINDS),
                 ]
             )  # fmt: skip
-    return table(["layers", "layer", "heads", *LABELS.values(), *KINDS], rows)
+    return table(["layers", "layer", "heads", "beyond twins", *LABELS.values(), *KINDS], rows)
 
 
 def strongest(saved: Sequence[Saved]) -> Iterator[str]:
@@ -154,44 +154,82 @@ def growth(few: Sequence[HeadKind], more: Sequence[HeadKind]) -> str:
     )
 
 
+def of_kinds(saved: Sequence[Saved]) -> str:
+    """How many heads of each kind are beyond the random twins, in words."""
+    heads = [head for one in saved for head in one.heads]
+    told = [
+        f"{sum(head.beyond_twins for head in heads if head.kind == kind)} of {n} {kind}"
+        for kind in KINDS
+        if (n := sum(head.kind == kind for head in heads))
+    ]
+    return ", ".join(told)
+
+
+def of_random(twins: Sequence[Saved]) -> str:
+    """What kinds the heads of random twins are, as the end of a sentence."""
+    count = Counter(head.kind for one in twins for head in one.heads)
+    told = ", ".join(f"{n} {kind}" for kind, n in count.most_common())
+    return (
+        f", but only if random heads are of this kind: of {count.total()} that were read in full, {told}"
+        if told
+        else ""
+    )
+
+
+def of_verdict(found: TwoKinds) -> str:
+    """The figures of a verdict."""
+    seen = (
+        f"from a distance of {found.seen_from:g} of their deviations on"
+        if found.seen_from is not None
+        else f"at no distance up to {max(one.distance or 0 for one in found.planted):g}"
+    )
+    return (
+        f"On the balance of {found.n_heads} heads in {found.n_strata} shapes the test of one mode gives "
+        f"p = {found.p:.3f}; {interval(found.between)} of them lie in the middle third, where an even spread has 0.33. "
+        f"The test finds two clusters in 80% of simulations {seen}."
+    )
+
+
 def write_report(
     saved: Sequence[Saved], twins: Sequence[Saved], more: Saved | None, tests: Mapping[str, TwoKinds]
 ) -> Iterator[str]:
     """The report, piece by piece."""
-    balance, within = tests["balance"], tests["balance, within layers"]
+    balance, within, beyond = (tests[f"balance{kept}"] for kept in ("", ", within layers", ", beyond twins"))
     header = saved[0].header
-    count = Counter(head.kind for one in saved for head in one.heads)
     n_heads = sum(len(one.heads) for one in saved)
+    n_beyond = sum(head.beyond_twins for one in saved for head in one.heads)
     yield "# Kinds of head\n\nWritten by `analysis/head_kinds.py`. Terms: `docs/methods.md`, *Kinds of head*.\n\n"
     yield (
         f"{n_heads} heads of {len(saved)} shipped models; {header['n_stories']} stories of {header['stories']} (sha256 "
-        f"{header['data_sha256']}), each half read by predictors fitted on the other; seed {header['seed']}. "
-        f"Of them {', '.join(f'{count[kind]} {kind}' for kind in KINDS)}.\n\n"
+        f"{header['data_sha256']}), each half read by predictors fitted on the other; seed {header['seed']}.\n\n"
     )
     yield (
-        f"**Two kinds, clearly apart? Verdict: {balance.verdict}.** On the balance of {balance.n_heads} heads the test "
-        f"of one mode gives p = {balance.p:.3f}; {interval(balance.between)} of them lie in the middle third, where an "
-        "even spread has 0.33. The test finds two clusters in 80% of simulations "
-        + (
-            f"from a distance of {balance.seen_from:g} of their deviations on. "
-            if balance.seen_from is not None
-            else "at no distance that was tried. "
-        )
-        + f"With each layer of a shape as a stratum, where layers that differ do not count, p = {within.p:.3f}.\n\n"
+        f"**Beyond random twins: {n_beyond} of {n_heads} heads, {of_kinds(saved)}.** Such a head is farther from even "
+        "attention than every head, of any layer, of five random twins of its model: a hard test for the lower layers "
+        "of deep models. The kind of any other head may be that of one that learned nothing"
+        f"{of_random(twins)}.\n\n"
+    )
+    yield (
+        f"**Two kinds, clearly apart? Verdict: {balance.verdict}.** {of_verdict(balance)} With each layer of a shape "
+        f"as a stratum, where layers that differ do not count, p = {within.p:.3f}.\n\n"
+        f"**On the heads beyond random twins alone: {beyond.verdict}.** {of_verdict(beyond)}\n\n"
     )
     yield "![Heads by what explains their attention](kinds.svg)\n\n"
     columns = [
         "axis",
         "heads, shapes",
         "p of one mode",
+        "the same, pooled",
         "in the middle third",
         "p of one normal",
         "Ashman's D",
     ]
     rows = [of_test(axis, found) for axis, found in tests.items()]
     yield (
-        "## The test\n\nThe first row was planned. The last, each layer of a shape a stratum, was added when the "
-        "first model showed that its layers differ: it asks for two kinds within a layer.\n\n"
+        "## The test\n\nThe first two rows were planned. The third, each layer of a shape a stratum, was added when "
+        "the first model showed that its layers differ: it asks for two kinds within a layer. The last, of the heads "
+        "beyond random twins alone, was added when all was measured: heads that learned nothing have a kind "
+        "too (*Random twins*) and may make up one of two.\n\n"
     )
     yield table([*columns, "seen from", "verdict"], rows)
     yield f"With shapes of these sizes and the errors that were measured, on the balance:\n\n{planted(balance)}"

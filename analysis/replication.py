@@ -20,7 +20,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from replication_report import Group, write_report
+from replication_report import write_report
+from replication_roles import Group
 
 from tslens.cli.match_scan import open_together, scan_match
 from tslens.cli.opening import record_of

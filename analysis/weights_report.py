@@ -8,18 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from weights_gaps import COLUMNS, POSITIVE, Circuit, mean_gaps, told, written
 
 from tslens.probes.results import load_head_scores
-from tslens.probes.weights.agreement import ranks_first_is_1
 from tslens.probes.weights.report import Agreement, WeightScore
 from tslens.probes.weights.results import load_weights
 
 SCORES = ("qk", "nats", "top", "stream", "stream_nats", "copy", "next")
 MEASURES = ("value", "beyond_distance", "excess", "edge", "mean", "mean_beyond")
-CLOSELY = 0.5  # rank correlation: its lower end above it is called close
 N_SHOWN = 12
-POSITIVE = ("role", "candidate")
+N_WRITTEN = 6
 
 
 @dataclass(frozen=True)
@@ -62,6 +60,11 @@ class Saved:
         return list(dict.fromkeys(row.layer for row in self.agreements if row.probe is None))
 
     @property
+    def positive(self) -> list[WeightScore]:
+        """Rows that attention calls candidate or role."""
+        return [row for row in self.measured if row.measured and row.measured.status in POSITIVE]
+
+    @property
     def measured(self) -> list[WeightScore]:
         """Rows with an attention score, the largest difference of ranks first."""
         rows = [score for score in self.scores if score.measured is not None]
@@ -102,17 +105,30 @@ def by_layer(one: Saved) -> str:
     )
 
 
+def recall(one: Saved) -> str:
+    """How many of the rows that attention calls candidate or role weights find, by layer too, and how many besides."""
+    found = Counter(row.head.layer for row in one.positive if row.qk.status == "candidate")
+    asked = Counter(row.head.layer for row in one.positive)
+    more = sum(row.qk.status == "candidate" for row in one.measured) - found.total()
+    by_layer = "; ".join(f"layer {layer}: {found[layer]} of {n}" for layer, n in sorted(asked.items()))
+    return (
+        f"- **{one.name}: weights find {found.total()} of {asked.total()}** ({by_layer or 'no row'}), and {more} that "
+        "attention does not have.\n"
+    )
+
+
 def answers(saved: Sequence[Saved]) -> Iterator[str]:
-    """One line a model."""
+    """What weights find, then how they rank the heads, one line a model each."""
+    yield "Do weights find what attention finds? Rows (a head, a relation, a position) that are candidate or role:\n\n"
+    yield from map(recall, saved)
+    yield (
+        "\nDo they rank the heads as attention and intervention do? Mean over relations of the rank correlation over "
+        "heads, 95% interval over heads:\n\n"
+    )
     for one in saved:
         row = one.mean("qk", "value")
         if row is None:
             continue
-        verdict = "no"
-        if row.low > CLOSELY:
-            verdict = "yes"
-        elif row.low > 0:
-            verdict = "in part"
         others = {
             "by attention beyond the head's own distance profile": "beyond_distance",
             "by the edge effect": "edge",
@@ -122,11 +138,15 @@ def answers(saved: Sequence[Saved]) -> Iterator[str]:
             f"{how} {rho(one.mean('qk', name)) or '(not measured)'}" for how, name in others.items()
         )
         yield (
-            f"- **{one.name}: {verdict}.** By attention {rho(row)} (mean over {row.n_relations} relations of the rank "
-            f"correlation over {row.n_heads} heads, 95% interval over heads), Kendall {row.kendall:+.2f}; {told}."
-            f"{by_layer(one)}\n"
+            f"- {one.name}: by attention {rho(row)} ({row.n_relations} relations, {row.n_heads} heads), Kendall "
+            f"{row.kendall:+.2f}; {told}.{by_layer(one)}\n"
         )
-    yield f"\n`yes`: the lower end is above {CLOSELY:g}; `in part`: above 0.\n\n"
+    rests = ", ".join(f"{one.header['n_explained']} ({one.name})" for one in saved)
+    yield (
+        f"\nCauses (the edge effect, mean ablation) rest on few stories: {rests}. There is no noise ceiling: how well "
+        "the causes of other stories would agree with these was not measured. So a low correlation with a cause may be "
+        "noise of the cause, and does not say that weights miss it.\n\n"
+    )
 
 
 def means(saved: Sequence[Saved]) -> str:
@@ -151,7 +171,7 @@ def named(rows: Sequence[WeightScore]) -> str:
 def found(one: Saved) -> Iterator[str]:
     """What weights find of what attention finds, by layer and basis."""
     rows = one.measured
-    positive = [row for row in rows if row.measured and row.measured.status in POSITIVE]
+    positive = one.positive
     by_weights = [row for row in rows if row.qk.status == "candidate"]
     both = [row for row in positive if row.qk.status == "candidate"]
     at = one.header["counts_at_floors"]
@@ -231,46 +251,26 @@ def disagreements(one: Saved) -> Iterator[str]:
     )
 
 
-def mean_gaps(one: Saved) -> str:
-    """Mean difference of ranks, as it is and with each change of measure."""
-    by_relation: dict[tuple[str, str], list[WeightScore]] = {}
-    for row in one.measured:
-        by_relation.setdefault((row.probe, row.position), []).append(row)
-    gaps: dict[str, list[float]] = {}
-    for rows in by_relation.values():
-        qk = [row.qk.value for row in rows]
-        nats = [row.qk.nats for row in rows]
-        stream, stream_nats = [row.qk.stream for row in rows], [row.qk.stream_nats for row in rows]
-        measured = [row.measured for row in rows if row.measured]
-        value = [m.value for m in measured]
-        changes: dict[str, tuple[Sequence[float | None], Sequence[float | None]]] = {
-            "as they are": (qk, value),
-            "position": (qk, [m.beyond_distance for m in measured]),
-            "rest": (qk, [m.without_sink for m in measured]),
-            "sharpness": (nats, value),
-            "earlier layers": (stream, value),
-            "both": (stream_nats, value),
-            "position and both": (stream_nats, [m.beyond_distance for m in measured]),
-        }
-        for name, (a, b) in changes.items():
-            if None not in a and None not in b:
-                ranks = [ranks_first_is_1(np.array(values, dtype=float)) for values in (a, b)]
-                gaps.setdefault(name, []).append(float(np.abs(ranks[0] - ranks[1]).mean()))
-    n = len({row.head for row in one.measured})
-    told = ", ".join(f"{name} {np.mean(found):.1f}" for name, found in gaps.items())
-    return f"Mean difference of the two ranks of a head: {told}; by chance {(n * n - 1) / (3 * n):.1f}.\n\n"
+def outputs(one: Saved) -> Iterator[str]:
+    """Where what heads write and what their ablation costs disagree, by circuit."""
+    n_heads = len({row.head for row in one.scores})
+    names: dict[Circuit, str] = {"copy": "Copy: the key token itself", "next": "Next: what follows the query"}
+    for circuit, name in names.items():
+        if rows := written(one.scores, circuit):
+            yield f"{name}. {told(rows, n_heads)}"
+            yield table(COLUMNS, [row.cells() for row in rows[:N_WRITTEN]])
 
 
 def write_report(saved: Sequence[Saved]) -> Iterator[str]:
     """The report, piece by piece."""
     yield "# What the weights of the heads tell alone\n\n"
     yield "Written by `analysis/weights_alone.py`. Terms: `docs/methods.md`, *Heads from weights alone*.\n\n"
-    yield "Do weights rank the heads as attention does?\n\n"
     yield from answers(saved)
     yield (
-        "Mean over relations of Spearman's correlation over heads; *: p below 0.05 by permutation of heads. Rows: "
-        "scores from weights (stream: with the mean residual stream of each token in place of its embedding, which is "
-        "not from weights alone). Columns: what was measured.\n\n"
+        "Mean over relations of Spearman's correlation over heads; *: p below 0.05 by permutation of heads, of each "
+        "mean by itself, not corrected for how many stand here. Rows: scores from weights (stream: with the mean "
+        "residual stream of each token in place of its embedding, which is not from weights alone). Columns: what was "
+        "measured.\n\n"
     )
     yield means(saved)
     for one in saved:
@@ -286,7 +286,9 @@ def write_report(saved: Sequence[Saved]) -> Iterator[str]:
             yield f"Not scored, for want of like tokens: {', '.join(map(words, header['unmatched']))}.\n\n"
         yield "### Where they disagree most\n\n"
         yield from disagreements(one)
-        yield mean_gaps(one)
+        yield mean_gaps(one.measured)
+        yield "### What heads write, and what their ablation costs\n\n"
+        yield from outputs(one)
         yield "### What weights find of what attention finds\n\n"
         yield from found(one)
         yield f"### By relation\n\n{relations(one)}"

@@ -40,6 +40,7 @@ def test_json_keeps_the_contract_and_the_file_has_the_same_rows(folder):
         assert row["total"]["low"] <= row["total"]["value"] <= row["total"]["high"]
         # Tokens and positions decide all of layer 0; a dozen stories teach a part of it.
         assert row["shares"]["unexplained"]["value"] < 0.9
+        assert row["beyond_twins"] == (row["total"]["low"] > found["twins"] > 0)
     (path,) = (folder / "one").glob("*.jsonl")
     header, rows = load_head_kinds(path)
     assert [row.to_json() for row in rows] == found["heads"] and header["n_stories"] == 24
@@ -48,7 +49,8 @@ def test_json_keeps_the_contract_and_the_file_has_the_same_rows(folder):
 def test_a_table_and_a_drawing(folder):
     done = run("--out", folder / "two", "--figure", folder / "kinds.svg")
     assert done.exit_code == 0, done.output
-    assert "4 heads: " in done.stdout and "wrote " in done.stdout and "L0H3" in done.stdout
+    assert "4 heads: " in done.stdout and "beyond the random twins: " in done.stdout
+    assert "wrote " in done.stdout and "L0H3" in done.stdout
     assert max(map(len, done.stdout.replace(str(folder), "").splitlines())) <= 100
     assert "L0H0: " in (folder / "kinds.svg").read_text(encoding="utf-8")
 

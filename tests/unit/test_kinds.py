@@ -53,14 +53,17 @@ def batch(gold, gold_tokenizer):
 
 
 class MadeModel:
-    """One layer of six heads whose attention is known: see ``NAMES``."""
+    """One layer of six heads whose attention is known: see ``NAMES``.
+
+    ``force``: factor of all scores. A random twin likes other tokens and other classes, with a third of the force.
+    """
 
     train_digests = frozenset()
     device = torch.device("cpu")
 
-    def __init__(self, tokenizer, classes):
-        self.tokenizer = tokenizer
-        generator = torch.Generator().manual_seed(0)
+    def __init__(self, tokenizer, classes, *, seed=0, force=1.0):
+        self.tokenizer, self.classes, self.force, self.asked = tokenizer, classes, force, []
+        generator = torch.Generator().manual_seed(seed)
         n = tokenizer.vocab_size
         self.liked = 2.0 * torch.randn(n, generator=generator)
         self.of_class = 3.0 * torch.randn(int(classes.max()) + 1, generator=generator)[classes]
@@ -70,7 +73,8 @@ class MadeModel:
         return None
 
     def random_twin(self, kind, *, seed):
-        return self
+        self.asked.append((kind, seed))
+        return MadeModel(self.tokenizer, self.classes, seed=seed, force=1 / 3)
 
     def attention_patterns(self, tokens, scratch=None):
         n = tokens.shape[1]
@@ -81,6 +85,7 @@ class MadeModel:
         place = tokens.sum(1) % (n - 1) + 1  # no two tokens tell it, and no distance
         story = 6.0 * torch.nn.functional.one_hot(place, n)[:, None, :].expand(-1, n, -1).float()
         scores = torch.stack([near, words, parts, 0.5 * near + words, torch.zeros_like(near), story], 1)
+        scores = self.force * scores
         yield scores.masked_fill(~allowed_pairs(pos, pos, None), float("-inf")).softmax(-1)
 
 
@@ -131,7 +136,20 @@ def test_shares_say_what_explains_a_head(report):
     assert by_name["story"].shares["unexplained"].low > 0.8
     assert by_name["even"].total.value == pytest.approx(0, abs=1e-5) and by_name["even"].balance is None
     assert by_name["distance"].balance.value > 0.9 and by_name["words"].balance.value < -0.8
-    assert report.twins == pytest.approx(max(head.total.value for head in report.heads), rel=0.2)
+
+
+def test_totals_are_held_against_the_largest_of_five_twins(report, made, batch):
+    kinds, seeds = zip(*made.asked, strict=True)
+    assert kinds == ("fresh", *["redrawn"] * 4) and len(set(seeds)) == 5
+    rows = Rows(torch.from_numpy(batch.tokens), torch.from_numpy(batch.length))
+    totals = [
+        total_deviance(made.random_twin(kind, seed=seed), rows).mean(0) for kind, seed in made.asked[:5]
+    ]
+    assert report.twins == pytest.approx(np.max(totals), rel=0.1)  # read here on other stories too
+    beyond = {name for name, head in zip(NAMES, report.heads, strict=True) if head.beyond_twins}
+    assert beyond == {*NAMES} - {"even"}
+    for head in report.heads:
+        assert head.beyond_twins == (head.total.low > report.twins)
 
 
 def test_training_stories_are_left_out(made, gold):
@@ -257,7 +275,7 @@ def deviances(left, total, noise, n=100, seed=0):
 
 def test_a_ratio_of_numbers_that_move_together_has_a_narrow_interval():
     found, keys = deviances({"distance": 0.6, "tokens": 1.2, "parts": 0.5, "both": 0.4}, 2.0, 0.3)
-    (row,) = judge_kinds([HeadId(0, 0)], found, keys, seed=0)
+    (row,) = judge_kinds([HeadId(0, 0)], found, keys, twins=0.0, seed=0)
     assert row.shares["unique_distance"].value == pytest.approx(0.4, abs=0.01)
     assert row.shares["unique_distance"].error < 0.02 < row.total.error
     assert row.kind == row.nearest == "positional" and row.certain == 1.0 and row.first == 0.25
@@ -273,7 +291,7 @@ def test_a_kind_on_the_border_is_unclear():
         "both": 0.4,
     }  # distance 0.2 of 2, tokens 0.1: just twice
     found, keys = deviances(left, 2.0, 1.0)
-    (row,) = judge_kinds([HeadId(0, 0)], found, keys, seed=0)
+    (row,) = judge_kinds([HeadId(0, 0)], found, keys, twins=0.0, seed=0)
     assert row.kind == "unclear" and row.nearest in ("positional", "mixed") and row.certain < 0.95
 
 
@@ -283,7 +301,7 @@ def test_halves_that_disagree_leave_a_kind_open():
 
     side = np.array([second_half(key) for key in keys])[:, None]
     left = {**found.left, "distance": np.where(side, found.left["distance"], found.left["tokens"] + 0.9)}
-    (row,) = judge_kinds([HeadId(0, 0)], dataclasses.replace(found, left=left), keys, seed=0)
+    (row,) = judge_kinds([HeadId(0, 0)], dataclasses.replace(found, left=left), keys, twins=0.0, seed=0)
     assert row.halves[0] != row.halves[1] and row.kind == "unclear"
 
 
@@ -293,7 +311,7 @@ def test_intervals_cover_the_truth():
     held = 0
     for seed in range(100):
         found, keys = deviances(left, 2.0, 0.5, n=60, seed=seed)
-        (row,) = judge_kinds([HeadId(0, 0)], found, keys, seed=seed)
+        (row,) = judge_kinds([HeadId(0, 0)], found, keys, twins=0.0, seed=seed)
         held += row.shares["unique_distance"].low <= 0.4 <= row.shares["unique_distance"].high
     assert 88 <= held <= 100
 
@@ -316,6 +334,16 @@ def test_a_file_gives_back_its_rows(report, record, tmp_path):
     assert header["model"] == "made" and header["n_stories"] == 80 and header["twins"] == report.twins
     assert path.with_suffix(".provenance.json").exists()
     assert "NaN" not in path.read_text(encoding="utf-8")
+
+
+def test_rows_that_do_not_say_it_are_held_against_the_twins(report, record, tmp_path):
+    path = tmp_path / "kinds.jsonl"
+    save_head_kinds(report, path, model="made", checkpoint="none", record=record)
+    header, rows = read_jsonl(path, SCHEMA)
+    for row in rows:
+        del row["beyond_twins"]
+    write_jsonl(path, SCHEMA, {key: header[key] for key in header if key != "schema"}, rows)
+    assert load_head_kinds(path)[1] == list(report.heads)
 
 
 def test_a_broken_row_is_refused(report, record, tmp_path):

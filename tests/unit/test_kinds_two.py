@@ -1,5 +1,7 @@
 """The dip is the least distance to one mode; two kinds are found where they are planted and not in a continuum."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.optimize import linprog
@@ -8,7 +10,7 @@ from tslens.errors import ProbeInputError
 from tslens.probes.kinds import two_kinds
 from tslens.probes.kinds.dip import dip
 from tslens.probes.kinds.report import SHARES, HeadKind, Interval
-from tslens.probes.kinds.two_kinds import Places, judge_two_kinds, places, verdict
+from tslens.probes.kinds.two_kinds import Places, beyond_twins, judge_two_kinds, places, verdict
 from tslens.types import HeadId
 
 
@@ -160,7 +162,15 @@ def head(kind, distance, tokens, balance=True):
     shares["unique_distance"] = Interval(distance, distance - 0.0196, distance + 0.0196)
     shares["unique_tokens"] = Interval(tokens, tokens - 0.0196, tokens + 0.0196)
     place = Interval((distance - tokens) / (distance + tokens), -1.0, 0.96) if balance else None
-    return HeadKind(HeadId(0, 0), kind, kind, 1.0, (kind, kind), Interval(1.0, 0.9, 1.1), shares, place, 0.1)
+    return HeadKind(
+        HeadId(0, 0), kind, kind, 1.0, (kind, kind), Interval(1.0, 0.9, 1.1), shares, place, 0.1, True
+    )
+
+
+def test_heads_within_the_twins_are_left_out():
+    near, far = head("positional", 0.6, 0.2), head("semantic", 0.1, 0.5)
+    near = replace(near, beyond_twins=False)
+    assert beyond_twins({"m": [near, far], "n": [near]}) == {"m": [far], "n": []}
 
 
 def test_even_heads_and_heads_without_a_balance_have_no_place():

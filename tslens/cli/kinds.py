@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -74,11 +75,17 @@ def kinds(
     record = record_of(opened, command=shlex.join(["tslens", *sys.argv[1:]]), seed=seed)
     save_head_kinds(report, path, model=source.label, checkpoint=source.path.name, record=record)
     if figure is not None:
-        write_kinds_figure(figure, {source.label: report.heads})
+        write_kinds_figure(figure, {source.label.removeprefix("shipped:"): report.heads})
     if as_json:
         rows = [one.to_json() for one in report.heads]
         show_json(
-            {"schema": KINDS_SCHEMA, "model": source.label, "n_stories": report.n_stories, "heads": rows}
+            {
+                "schema": KINDS_SCHEMA,
+                "model": source.label,
+                "n_stories": report.n_stories,
+                "twins": report.twins,
+                "heads": rows,
+            }
         )
     else:
         show_kinds(report)
@@ -89,20 +96,36 @@ def kinds(
 
 
 def show_kinds(report: KindsReport) -> None:
-    """A row for each head, then how many there are of each kind."""
-    columns = ["nats", "distance alone", "tokens alone", "of which parts", "shared", "unexplained"]
+    """A row for each head, then how many there are of each kind, and of those beyond the random twins."""
+    columns = [
+        "nats",
+        "beyond twins",
+        "distance alone",
+        "tokens alone",
+        "of which parts",
+        "shared",
+        "unexplained",
+    ]
     show_table(["<head>", "<kind>", *columns], [_cells(one) for one in report.heads])
-    count = Counter(one.kind for one in report.heads)
-    counted = ", ".join(f"{n} {kind}" for kind, n in count.most_common())
+    beyond = [one for one in report.heads if one.beyond_twins]
     first, second = report.n_fitted
     show(
-        f"{len(report.heads)} heads: {counted}.\n"
-        "nats: how far the head's attention is from even attention, per query; of random twins the largest is\n"
-        f"{report.twins:.2f}. The rest are shares of it: what only distance tells, what only tokens tell (and of\n"
-        "that what parts of speech tell), what either tells, what neither does. 95% intervals over stories.\n"
+        f"{len(report.heads)} heads: {_counted(report.heads)}.\n"
+        f"{len(beyond)} of them beyond the random twins: {_counted(beyond)}.\n"
+        "nats: how far the head's attention is from even attention, per query. beyond twins: its lower end is\n"
+        f"above {report.twins:.2f}, the largest total of a head of five random twins. The kind of a head that is not\n"
+        "beyond them may be that of a head that learned nothing.\n"
+        "The rest are shares of the nats: what only distance tells, what only tokens tell (and of that what\n"
+        "parts of speech tell), what either tells, what neither does. 95% intervals over stories.\n"
         f"Predictors were fitted on {first} and {second} stories, each half read by those of the other. A kind\n"
         "leads by a share of 0.1 and twice the other; unclear: the stories leave it open."
     )
+
+
+def _counted(heads: Sequence[HeadKind]) -> str:
+    """How many there are of each kind, the most frequent first."""
+    count = Counter(one.kind for one in heads)
+    return ", ".join(f"{n} {kind}" for kind, n in count.most_common()) or "none"
 
 
 def _cells(one: HeadKind) -> list[str]:
@@ -111,6 +134,7 @@ def _cells(one: HeadKind) -> list[str]:
         str(one.head),
         one.kind,
         f"{one.total.value:.2f}",
+        "yes" if one.beyond_twins else "no",
         _interval(shares["unique_distance"]),
         _interval(shares["unique_tokens"]),
         _interval(shares["parts_of_speech"]),

@@ -39,7 +39,10 @@ def weights(
     ] = None,
     n_explain: Annotated[
         int,
-        typer.Option("--n-explain", help="First stories, on which causes of every head are tested; 0: none."),
+        typer.Option(
+            "--n-explain",
+            help="First stories, in whole batches, on which causes of every head are tested; 0: none.",
+        ),
     ] = N_EXPLAIN,
     out: Annotated[
         Path | None, typer.Option("--out", help="Results folder; RUN/results/weights if absent.")
@@ -170,14 +173,15 @@ def show_agreement(report: WeightsReport) -> None:
         ],
     )
     causes = (
-        f" edge, mean: nats of loss, on {report.n_explained} stories."
+        f"edge, mean: nats of loss, on {report.n_explained} stories: so few that noise lowers the correlation."
         if report.n_explained
-        else " Causes were not measured (--n-explain 0)."
+        else "Causes were not measured (--n-explain 0)."
     )
     show(
         "Spearman's correlation over heads of a score from weights with what was measured. nats: not divided\n"
         "by the head's spread; stream: nats, with the mean residual stream of each token; *: p below 0.05,\n"
-        f"corrected for all relations.{causes}\n"
+        "of a relation corrected for all relations, of a mean over relations (rows named mean) by itself.\n"
+        f"{causes}\n"
     )
 
 

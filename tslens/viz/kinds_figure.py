@@ -1,7 +1,8 @@
 """Heads by what explains their attention: a panel for each model, a point with its intervals for each head.
 
 Across: the share that only distance tells; upward: that only tokens tell. Between the two dashed lines neither part
-is twice the other. The drawing is one SVG file that needs nothing else; its ground is white, so that it reads anywhere.
+is twice the other. Heads that are no farther from even attention than those of random twins are pale. The drawing is
+one SVG file that needs nothing else; its ground is white, so that it reads anywhere.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from tslens.viz.page import escape, number
 
 SIDE = 190  # of a panel's square, in pixels
 GAP = 26
-LEFT, TOP, FOOT = 40, 84, 64
+LEFT, TOP, FOOT = 40, 112, 64
 PANELS_A_ROW = 4
 LEAST, MOST = -0.1, 1.0  # of both axes
 TICKS = (0.0, 0.5, 1.0)
 BINS = 20  # of the balance
+MOST_LETTERS = 16  # of a name above its panel
 
 COLOURS: Mapping[Kind, str] = {
     "positional": "#1f6fb4",
@@ -30,9 +32,15 @@ COLOURS: Mapping[Kind, str] = {
     "unclear": "#8a8a8a",
     "even": "#c4c4c4",
 }
+_EXPLAINED = (  # in lines that fit the drawing of one model
+    "Across: share of a head's attention that only distance tells.",
+    "Upward: share that only tokens tell. Bars: 95%.",
+    "Pale: no farther from even attention than random twins.",
+)
 _STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#222}.t{font-weight:600}.s{font-size:10px;fill:#666}"
     ".a{stroke:#999;fill:none}.g{stroke:#bbb;stroke-dasharray:3 3;fill:none}.e{stroke-width:1;opacity:.55}"
+    ".p{opacity:.4}"
 )
 
 
@@ -48,7 +56,7 @@ def kinds_figure(models: Mapping[str, Sequence[HeadKind]]) -> str:
     n_columns = min(PANELS_A_ROW, len(panels) + 1)
     n_rows = -(-(len(panels) + 1) // n_columns)
     width, height = LEFT + n_columns * (SIDE + GAP), TOP + n_rows * (SIDE + GAP + FOOT - GAP)
-    parts = [*_legend(width)]
+    parts = [*_legend()]
     for place in range(len(panels) + 1):
         x = LEFT + place % n_columns * (SIDE + GAP)
         y = TOP + place // n_columns * (SIDE + FOOT)
@@ -62,15 +70,14 @@ def kinds_figure(models: Mapping[str, Sequence[HeadKind]]) -> str:
     )
 
 
-def _legend(width: int) -> Iterator[str]:
-    yield (
-        f'<text x="{LEFT}" y="18">Across: share of a head\'s attention that only distance tells. '
-        "Upward: share that only tokens tell. Bars: 95%.</text>\n"
-    )
-    step = (width - LEFT) // len(COLOURS)
-    for i, (kind, colour) in enumerate(COLOURS.items()):
-        x = LEFT + 6 + i * step
-        yield f'<g fill="{colour}" stroke="{colour}">{_mark(kind, x, 36)}</g><text x="{x + 10}" y="40">{kind}</text>\n'
+def _legend() -> Iterator[str]:
+    for i, line in enumerate(_EXPLAINED):
+        yield f'<text x="{LEFT}" y="{18 + 16 * i}">{line}</text>\n'
+    x, y = LEFT + 4.0, 20 + 16 * len(_EXPLAINED)
+    for kind, colour in COLOURS.items():
+        mark = _mark(kind, x, y - 4)
+        yield f'<g fill="{colour}" stroke="{colour}">{mark}</g><text x="{x + 7:.0f}" y="{y}">{kind}</text>\n'
+        x += 7 * len(kind) + 20
 
 
 def _place(share: float) -> float:
@@ -79,7 +86,8 @@ def _place(share: float) -> float:
 
 
 def _panel(name: str, heads: Sequence[HeadKind]) -> Iterator[str]:
-    yield f'<text class="t" y="-8">{escape(name)}, {len(heads)} heads</text>\n'
+    shown = name if len(name) <= MOST_LETTERS else f"…{name[1 - MOST_LETTERS :]}"
+    yield f'<text class="t" y="-8">{escape(shown)}, {len(heads)} heads</text>\n'
     yield from _axes(TICKS, [_place(tick) for tick in TICKS])
     zero = SIDE - _place(0)
     for tick in TICKS:
@@ -110,9 +118,13 @@ def _point(one: HeadKind) -> str:
         f"M{x:.1f} {SIDE - _place(tokens.low):.1f}V{SIDE - _place(tokens.high):.1f}"
     )
     colour = COLOURS[one.kind]
-    title = f"{one.head}: {one.kind}, distance {number(distance.value)}, tokens {number(tokens.value)}"
+    within = "" if one.beyond_twins else ", within random twins"
+    pale = "" if one.beyond_twins else ' class="p"'
+    title = (
+        f"{one.head}: {one.kind}, distance {number(distance.value)}, tokens {number(tokens.value)}{within}"
+    )
     return (
-        f'<g fill="{colour}" stroke="{colour}"><title>{title}</title><path class="e" d="{bars}"/>'
+        f'<g{pale} fill="{colour}" stroke="{colour}"><title>{title}</title><path class="e" d="{bars}"/>'
         f"{_mark(one.kind, x, y)}</g>\n"
     )
 

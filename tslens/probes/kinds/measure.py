@@ -75,14 +75,15 @@ def head_kinds(
     read += [read_deviances(model, _rows(batch), fits[0]) for batch in second]
     clusters = [key for batch in (*first, *second) for key in batch.cluster]
     heads = [head for layer in range(model.cfg.n_layers) for head in _heads_of(model, layer)]
+    twins = _largest_of_twins(model, first, seed=seed)
     return KindsReport(
-        heads=judge_kinds(heads, _together(read), clusters, seed=seed),
+        heads=judge_kinds(heads, _together(read), clusters, twins=twins, seed=seed),
         n_stories=len(clusters),
         n_fitted=(n_first, n_second),
         n_excluded=source.n_excluded,
         n_cut=sum(batch.n_cut for batch in (*first, *second)),
         seed=seed,
-        twins=_largest_of_twins(model, first, seed=seed),
+        twins=twins,
     )
 
 

@@ -43,7 +43,8 @@ class HeadKind:
     replicates that give it, ``halves``: what either half of the stories gives. ``total``: distance from even attention
     in nats per query. ``shares``: of the total (of an even head, of next to nothing); the first four sum to 1, the last
     two to ``unique_tokens``. ``balance``: from -1 (tokens) to 1 (distance), None where both unique parts are too small.
-    ``first``: mean attention at position 0, a probability.
+    ``first``: mean attention at position 0, a probability. ``beyond_twins``: the lower end of ``total`` is above the
+    largest total over the heads of random twins; if not, a head that learned nothing may be as far from even.
     """
 
     head: HeadId
@@ -55,6 +56,7 @@ class HeadKind:
     shares: Mapping[Share, Interval]
     balance: Interval | None
     first: float
+    beyond_twins: bool
 
     @property
     def difference(self) -> Interval:
@@ -107,6 +109,7 @@ class KindsReport:
             {
                 "head": str(one.head),
                 "kind": one.kind,
+                "beyond_twins": one.beyond_twins,
                 "total": one.total.value,
                 **{name: one.shares[name].value for name in SHARES},
                 "balance": None if one.balance is None else one.balance.value,
@@ -141,10 +144,15 @@ def save_head_kinds(
 
 
 def load_head_kinds(path: Path) -> tuple[Mapping[str, Any], list[HeadKind]]:
-    """Header and rows of such a file. Raises DataError if it is of another schema or broken."""
+    """Header and rows of such a file. Raises DataError if it is of another schema or broken.
+
+    Older rows do not say whether they are beyond the twins; it follows from their total and the header.
+    """
     header, rows = read_jsonl(path, SCHEMA)
     try:
-        return header, [HeadKind.from_json(row) for row in rows]
+        return header, [
+            HeadKind.from_json({"beyond_twins": row["total"]["low"] > header["twins"], **row}) for row in rows
+        ]
     except (KeyError, TypeError, ValueError, UsageError) as error:
         raise DataError(
             f"A row of {path} is no row of kinds: {error}.", "Write the file again with: tslens kinds"

@@ -34,9 +34,12 @@ _POSITIONAL, _SYNTACTIC, _SEMANTIC, _MIXED, _EVEN = range(5)
 
 
 def judge_kinds(
-    heads: Sequence[HeadId], found: Deviances, clusters: Sequence[int], *, seed: int
+    heads: Sequence[HeadId], found: Deviances, clusters: Sequence[int], *, twins: float, seed: int
 ) -> tuple[HeadKind, ...]:
-    """Shares, intervals and kind of each head. ``clusters``: a 64-bit key of each story."""
+    """Shares, intervals and kind of each head.
+
+    ``clusters``: a 64-bit key of each story. ``twins``: the largest total of a head of random twins, nats per query.
+    """
     columns: dict[str, np.ndarray] = {"total": found.total, **{form: found.left[form] for form in FORMS}}
     parts = np.stack(
         [sum(sign * columns[name] for name, sign in _LEFT[share].items()) for share in SHARES], -1
@@ -56,6 +59,7 @@ def judge_kinds(
         nearest, first, second = (KINDS[int(numbers[i])] for numbers in (kind[0], *of_halves))
         stands = certain >= AGREEMENT and nearest == first == second
         of_head = {name: shares.interval(i, at) for at, name in enumerate(SHARES)}
+        of_total = total.interval(i, 0)
         has_balance = of_head["unique_distance"].value + of_head["unique_tokens"].value >= LEAST_SHARE
         rows.append(
             HeadKind(
@@ -64,10 +68,11 @@ def judge_kinds(
                 nearest=nearest,
                 certain=certain,
                 halves=(first, second),
-                total=total.interval(i, 0),
+                total=of_total,
                 shares=of_head,
                 balance=balance.interval(i, 0) if has_balance else None,
                 first=float(found.first[:, i].mean()),
+                beyond_twins=of_total.low > twins,
             )
         )
     return tuple(rows)

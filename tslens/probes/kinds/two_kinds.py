@@ -99,6 +99,11 @@ def places(heads: Mapping[str, Sequence[HeadKind]], axis: Axis) -> dict[str, Pla
     return found
 
 
+def beyond_twins(heads: Mapping[str, Sequence[HeadKind]]) -> dict[str, list[HeadKind]]:
+    """The heads that are farther from even attention than every head of their model's random twins."""
+    return {name: [row for row in rows if row.beyond_twins] for name, rows in heads.items()}
+
+
 def judge_two_kinds(
     shapes: Mapping[str, Places], *, seed: int, progress: Callable[[int], None] = lambda n_truths: None
 ) -> TwoKinds:
