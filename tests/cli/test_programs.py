@@ -23,10 +23,12 @@ def test_json_and_the_file_have_the_same_rows(tslens, project):
     assert {row["status"] for row in found["heads"]} <= {"role", "candidate", "unclear", "no"}
     names = {program["name"] for program in found["heads"][0]["programs"]}
     assert {"uniform", "even", "profile", "composed", "subject", "subject before", "induction"} <= names
-    assert "tokens" not in names and {"uniform", "zero"} <= {
-        row["method"] for row in found["heads"][0]["swaps"]
-    }
-    assert header["model"] == found["model"] and found["clean"]["names"] > 0
+    swaps = {(row["method"], row["readout"]) for row in found["heads"][0]["swaps"]}
+    assert (
+        "tokens" not in names
+        and {("other", "all"), ("shuffled", "names"), ("zero", "closing marks")} <= swaps
+    )
+    assert header["n_tokens"] == 0 and header["model"] == found["model"] and found["clean"]["names"] > 0
     assert json.loads(path.with_suffix(".provenance.json").read_text(encoding="utf-8"))["seed"] == 0
 
 
@@ -37,6 +39,7 @@ def test_saved_scores_are_taken_and_others_refused(tslens, project):
     done = tslens(*RUN, "--scores", scores)
     assert done.code == 0, done.err
     assert "composed program" in done.out and "of what there is to explain" in done.out
+    assert "random" in done.out and "than distance alone, which a\nprogram without steps is" in done.out
     *lines, last = done.out.splitlines()
     assert last.startswith("wrote ") and max(map(len, lines)) <= 100
     refused = tslens(*RUN[:1], "--model", "shipped:l1_h64", *RUN[3:], "--scores", scores)

@@ -32,7 +32,7 @@ from tslens.probes.programs.results import load_programs, save_programs
 from tslens.probes.programs.roles import Role, RoleText, after_copies, readable
 from tslens.probes.programs.score import roles_of, score_programs
 from tslens.probes.programs.swaps import METHODS, SwapPatterns, read_swaps, readouts
-from tslens.probes.programs.verdict import status_of
+from tslens.probes.programs.verdict import AGAINST, status_of
 from tslens.probes.units import KIND, LabelNeeds
 from tslens.types import HeadId, HeadScore, Provenance
 
@@ -525,7 +525,21 @@ def test_losses_of_swaps(tiny_model, texts, tiny_fits):
     }
     assert {head for head, method in read.one if method == "role"} == set(ROLES)
     assert len({head for head, method in read.one if method == "mean"}) == 8
-    assert all(values.shape == (n_stories, 2) for values in read.one.values())
+    with_steps = {head for head in groups["all"] if tiny_fits[head.layer].composed[head.index].steps}
+    assert {head for head, method in read.one if method == "profile"} == with_steps
+    assert {m for h, m in read.one if h == HeadId(0, 1)} >= {
+        "program",
+        "other",
+        "shuffled",
+        "uniform",
+        "zero",
+    }
+    assert all(values.shape == (n_stories, 5) for values in read.one.values())
+    shuffled = read.one[HeadId(1, 1), "shuffled"]
+    assert np.isfinite(shuffled[:, 0]).all() and np.isnan(shuffled[:, 1:3]).all()
+    assert np.isfinite(shuffled[:, 3]).any() and not np.allclose(
+        shuffled[:, 0], shuffled[:, 3], equal_nan=True
+    )
     assert np.abs(read.groups["all", "zero"][:, 0]).max() > 0.01
 
 
@@ -565,11 +579,51 @@ def test_a_whole_model_with_swaps(tiny_model, stories):
     for head in report.heads:
         saved = head.effect("uniform").value - head.effect("program").value
         assert head.cause["uniform"] == pytest.approx(saved) and head.cause["uniform_low"] <= saved
+        if (
+            head.score("composed").program == "profile"
+        ):  # which is the profile, so nothing is saved against it
+            assert head.effect("profile") is None and head.cause["profile"] == head.cause["profile_low"] == 0
+            assert head.status != "role"
         assert head.score("tokens") is None
     again = score_programs(
         tiny_model, stories[:30], scores=[head_score(HeadId(0, 0), "sentence_end", "role")], **options
     )
     assert again == report
+
+
+def attending_to_sentence_ends(tokenizer, stories):
+    """One layer whose head 0 looks at the nearest closing mark, and raises a wrong token by what it sees elsewhere."""
+    batch = batch_of_stories(stories, tokenizer, n_ctx=N_CTX)
+    marks = np.unique(batch.tokens[batch.sentence_end])
+    wrong = int(np.setdiff1d(np.arange(tokenizer.vocab_size), batch.tokens)[0])
+    model = TinyTransformer(ModelSpec.from_name("l1_h64"), tokenizer.vocab_size, seed=0, tokenizer=tokenizer)
+    attn = model.blocks[0].attn
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "ln" not in name:
+                parameter.zero_()
+        model.pos_embed.W_pos[:, 60] = 8  # the same everywhere: it makes the scale, and the queries
+        model.pos_embed.W_pos[:, 62] = torch.arange(N_CTX) / N_CTX
+        model.embed.W_E[marks, 61] = 1
+        model.embed.W_E[wrong, 63] = 1.5
+        attn.W_Q[0, 60, 0], attn.W_K[0, 61, 0], attn.W_K[0, 62, 0] = 1, 4, 20
+        attn.W_V[0, 60, 0], attn.W_V[0, 61, 0], attn.W_O[0, 0, 63] = 1 / 8, -1, 8
+    return model.eval()
+
+
+def test_a_head_that_needs_its_role_is_one(tokenizer, stories):
+    """From weights to status: the program beats every other pattern; the heads beside it do nothing."""
+    model = attending_to_sentence_ends(tokenizer, stories)
+    options = {"seed": 0, "probes": UNLABELLED, "n_tokens": 0, "exclude": ()}
+    report = score_programs(model, stories, n_swap=40, **options)
+    looking, *idle = report.heads
+    assert looking.status == "role" and report.statuses["role"] == 1
+    assert looking.score("composed").program.startswith("profile + sentence_end 1.00")
+    assert all(looking.cause[f"{method}_low"] > 0.5 for method in AGAINST)
+    assert all(head.status == "no" and abs(head.effect("uniform").value) < 1e-5 for head in idle)
+    saved = looking.effect("profile - program", "closing marks")
+    assert 0 < saved.low <= saved.value < looking.effect("profile", "closing marks").value
+    assert looking.effect("other").value > looking.effect("program").value
 
 
 def test_few_stories_are_warned_of(tiny_model, stories):
@@ -596,24 +650,27 @@ def test_the_role_of_a_head_is_its_best_row():
 
 
 @pytest.mark.parametrize(
-    "support, excess_low, cause, has_steps, status",
+    "support, excess_low, worst, status",
     [
-        (None, 0.2, None, True, "no"),
-        (0.05, 0.2, None, True, "no"),
-        (0.3, 0.2, (1, 1), True, "unclear"),
-        (0.6, -0.1, (1, 1), True, "unclear"),
-        (0.6, 0.2, None, True, "candidate"),
-        (0.6, 0.2, (1, -1), True, "candidate"),
-        (0.6, 0.2, (1, -1), False, "role"),
-        (0.6, 0.2, (-1, 1), False, "candidate"),
-        (0.6, 0.2, (1, 1), True, "role"),
+        (None, 0.2, None, "no"),
+        (0.05, 0.2, None, "no"),
+        (0.3, 0.2, 1.0, "unclear"),
+        (0.6, -0.1, 1.0, "unclear"),
+        (0.6, 0.2, None, "candidate"),
+        (0.6, 0.2, 0.0, "candidate"),
+        (0.6, 0.2, -1.0, "candidate"),
+        (0.6, 0.2, 1.0, "role"),
     ],
 )
-def test_statuses(support, excess_low, cause, has_steps, status):
+@pytest.mark.parametrize("against", AGAINST)
+def test_statuses(support, excess_low, worst, status, against):
+    """A role must be better than every one of the patterns."""
     one = Estimate(0.5, 0.4, 0.6)
     score = ProgramScore("composed", "profile", one, one, 0.1, one, {"uniform": 0.1}, 0.4, excess_low)
-    lows = None if cause is None else {"uniform_low": cause[0], "mean_low": cause[1]}
-    assert status_of(score, support, 0.1, lows, has_steps=has_steps) == status
+    lows = (
+        None if worst is None else {**{f"{method}_low": 1.0 for method in AGAINST}, f"{against}_low": worst}
+    )
+    assert status_of(score, support, 0.1, lows) == status
 
 
 def test_twins_with_nothing_to_explain_set_no_threshold(report, made, texts):

@@ -21,7 +21,7 @@ N_STORIES = 200
 N_SWAP = 50
 N_TOKENS = 50
 FIRST_ROWS = 32  # of the table on a terminal
-WIDEST = 34  # of a program in the table
+WIDEST = 28  # of a program in the table
 
 
 def programs(
@@ -135,6 +135,7 @@ def show_programs(report: ProgramsReport) -> None:
             "low",
             "swap",
             "mean",
+            "random",
             "uniform",
             "<status>",
         ],
@@ -150,8 +151,10 @@ def show_programs(report: ProgramsReport) -> None:
         "union of head and program; null: the largest. share: of what there is to explain, the divergence\n"
         f"from uniform attention; low: corrected over heads (random twins reach {report.twins:.2f}). Candidate: low\n"
         f"is {report.floor:g} or more. At 0.25 {at['0.25']} heads reach it, at 0.75 {at['0.75']}.\n"
-        "swap, mean, uniform: nats that the program, the mean pattern, even attention cost in its place;\n"
-        f"{swapped}. Role: the program costs less."
+        "swap, mean, random, uniform: nats that the program, the mean pattern, the cheaper of another story's\n"
+        "pattern and its own weights shuffled, even attention cost in its place;\n"
+        f"{swapped}. Role: the program costs less than each of these and than distance alone, which a\n"
+        f"program without steps is: {_bare(report)} candidates are."
     )
     show_table(
         ["<heads>", "<program>", "heads", "IoU", "distance", "share", "<95%>"],
@@ -169,6 +172,12 @@ def show_programs(report: ProgramsReport) -> None:
             ["<swapped at once>", "<pattern>", "loss", "<95%>", "perplexity", "names", "pronouns", "closing"],
             group_cells(report),
         )
+
+
+def _bare(report: ProgramsReport) -> int:
+    """Candidates whose program has no steps."""
+    composed = (head.score("composed") for head in report.heads if head.status == "candidate")
+    return sum(score is not None and score.program == "profile" for score in composed)
 
 
 def group_cells(report: ProgramsReport) -> list[list[str]]:
@@ -198,7 +207,13 @@ def _cells(head: HeadPrograms) -> list[str]:
     null = max((value for name, value in composed.nulls.items() if name != "other"), default=0.0)
     share = "" if composed.share is None else f"{composed.share.value:.2f}"
     low = "even" if head.support is None else f"{head.support:.2f}"
-    effects = [_signed(head.effect(method)) for method in ("program", "mean", "uniform")]
+    program, mean, other, shuffled, uniform = (
+        head.effect(method) for method in ("program", "mean", "other", "shuffled", "uniform")
+    )
+    random = min(
+        (one for one in (other, shuffled) if one is not None), key=lambda one: one.value, default=None
+    )
+    effects = [_signed(effect) for effect in (program, mean, random, uniform)]
     words = composed.program
     shown = words if len(words) <= WIDEST else words[: WIDEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
     return [

@@ -90,9 +90,11 @@ class HeadPrograms:
 
     ``total``: KL(head || uniform), nats per query: what there is to explain. ``role``: the role that the scan of heads
     gave it (its best row that is a role or a candidate), None without one. ``support``: lower end of the share that the
-    composed program explains, corrected over heads; None where there is nothing to explain. ``cause``: what the
-    composed program saves against a swap with another pattern, in nats at all targets: ``uniform``, ``mean``, and
-    ``uniform_low``, ``mean_low``, their lower ends, corrected over heads and both; None without swaps.
+    composed program explains, corrected over heads; None where there is nothing to explain. ``swaps``: by method and
+    readout, and ``mean - program``, ``mean - role``, ``profile - program``: what programs save, paired by story.
+    ``cause``: what the composed program saves against a swap with another pattern, in nats at all targets: ``uniform``,
+    ``profile`` (0 for a program without steps), ``mean``, ``other``, ``shuffled``, and with ``_low`` after the name
+    their lower ends, corrected over heads and all five; None without swaps.
     """
 
     head: HeadId
@@ -130,7 +132,8 @@ class HeadPrograms:
 class GroupSwap:
     """A group of heads swapped at once: ``best quarter`` (by the share explained on the fit), ``labelled``, ``all``.
 
-    Methods are those of ``SwapEffect``, and ``mean - program``, ``mean - role``: what programs save, paired by story.
+    Methods are those of ``SwapEffect``, and what programs save: ``mean - program``, ``mean - role``,
+    ``profile - program``.
     """
 
     group: str
@@ -169,9 +172,10 @@ class Explained:
 class ProgramsReport:
     """Programs of all heads of a model; shows as a table in a notebook.
 
-    ``n_fitted``, ``n_read``, ``n_swapped``: stories of the fit, of the reading, and with swaps. ``clean``: loss by
-    readout, nats. ``twins``: the share explained that the random twins' heads reach, lower end of the largest.
-    ``counts_at_floors``: heads whose ``support`` reaches 0.25, 0.5 (the floor), 0.75 and exceeds the twins.
+    ``n_fitted``, ``n_read``, ``n_tokens``, ``n_swapped``: stories of the fit, of the reading, of the predictor from
+    tokens (0: none), and with swaps. ``clean``: loss by readout, nats. ``twins``: the share explained that the random
+    twins' heads reach, lower end of the largest. ``counts_at_floors``: heads whose ``support`` reaches 0.25, 0.5 (the
+    floor), 0.75 and exceeds the twins.
     ``left_out``: probes that need labels, where none could be had.
     """
 
@@ -184,6 +188,7 @@ class ProgramsReport:
     n_excluded: int
     n_fitted: int
     n_read: int
+    n_tokens: int
     n_swapped: int
     seed: int
     floor: float

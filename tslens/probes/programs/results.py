@@ -14,8 +14,8 @@ from tslens.types import Provenance
 
 SCHEMA = "tslens.head_programs/1"
 _NUMBERS = (
-    "clean", "twins", "n_stories", "n_excluded", "n_fitted", "n_read", "n_swapped", "seed", "floor",
-    "counts_at_floors",
+    "clean", "twins", "n_stories", "n_excluded", "n_fitted", "n_read", "n_tokens", "n_swapped", "seed",
+    "floor", "counts_at_floors",
 )  # fmt: skip
 
 

@@ -45,9 +45,8 @@ from tslens.types import HeadId
 
 Method = Literal["role", "program", "tokens", "profile", "mean", "other", "shuffled", "uniform", "zero"]
 METHODS: tuple[Method, ...] = get_args(Method)
-OF_ONE_HEAD: tuple[Method, ...] = ("role", "program", "mean", "uniform", "zero")
 READOUTS = ("all", "names", "pronouns", "closing marks")
-OF_HEAD_READOUTS = ("all", "served")
+OF_HEAD_READOUTS = (*READOUTS, "served")
 MOST_TARGETS = 64  # of each story, drawn by lot, at which the loss with one head swapped is read
 MAX_VARIANTS = 12  # copies of a batch that run at once
 
@@ -57,7 +56,9 @@ class SwapReadings:
     """Losses with a swap minus the clean ones, means over the targets of each story; NaN where it has none.
 
     ``cluster``: 64-bit keys of the stories. ``clean``: the clean losses at ``READOUTS``. ``one``: each head alone, at
-    64 targets of each story, drawn by lot, and at those of them that its role serves (``OF_HEAD_READOUTS``).
+    64 targets of each story, drawn by lot, and at those of them that are a readout's, or that its role serves
+    (``OF_HEAD_READOUTS``); all methods but ``tokens``, and ``profile`` only where the composed program has steps, as
+    it is the program elsewhere.
     ``groups``: by group and method, at ``READOUTS``.
     """
 
@@ -190,12 +191,12 @@ def read_swaps(
             if method == "tokens" and predictor is None:
                 continue
             given = [patterns.of(method, fit.layer) for fit in fits]
-            if method in OF_ONE_HEAD:
-                chosen = every if method != "role" else list(roles)
+            chosen = _alone(method, every, fits, roles)
+            if chosen:
                 lost = losses.of_each([Swap(head, given[head.layer][:, head.index]) for head in chosen])
                 for head, of_head in zip(chosen, lost, strict=True):
                     served = _served(text, fits[head.layer], head, roles)
-                    means = losses.means(of_head, np.stack([flags[0], served]), losses.some)
+                    means = losses.means(of_head, np.concatenate([flags, served[None]]), losses.some)
                     one.setdefault((head, method), []).append(means)
             for group, heads in groups.items():
                 if not heads or (method == "role" and not set(heads) <= set(roles)):
@@ -210,6 +211,19 @@ def read_swaps(
         one={key: np.concatenate(parts) for key, parts in one.items()},
         groups={key: np.concatenate(parts) for key, parts in of_group.items()},
     )
+
+
+def _alone(
+    method: Method, every: Sequence[HeadId], fits: Sequence[LayerFit], roles: Mapping[HeadId, Role]
+) -> list[HeadId]:
+    """The heads that are swapped alone."""
+    if method == "tokens":
+        return []
+    if method == "role":
+        return list(roles)
+    if method == "profile":
+        return [head for head in every if fits[head.layer].composed[head.index].steps]
+    return list(every)
 
 
 def _served(

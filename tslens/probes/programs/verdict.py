@@ -4,14 +4,19 @@ Floors, written down before any shipped model was read: a head is a ``candidate`
 of its attention (``share``, lower end corrected over heads by the largest deviation, Chernozhukov et al. 2013) and more
 than it does of any head of the random twins, and if its intersection over union with the head exceeds every null of its
 own (``uniform``, ``base``, ``shifted``; corrected lower end above zero). It is a ``role`` if, besides, the loss is
-lower with the program in the head's place than with uniform attention, and, where the program has steps, than with the
-head's mean pattern (lower ends corrected over heads and both). ``unclear``: a share whose lower end exceeds zero and
-the twins. ``no``: the rest, among them heads with less than 0.1 nats to explain.
+lower with the program in the head's place than with every other pattern there: uniform attention, its distances alone,
+its mean pattern, its pattern in another story, its own weights shuffled (lower ends corrected over heads and all five).
+A program without steps is its distances alone, so such a head is a candidate at most. ``unclear``: a share whose lower
+end exceeds zero and the twins. ``no``: the rest, among them heads with less than 0.1 nats to explain.
+
+The floors of ``role`` were raised once after a reading: at first it asked for uniform attention, and for the mean
+pattern only where there were steps, which a program without steps could not fail.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -32,9 +37,17 @@ from tslens.probes.programs.swaps import OF_HEAD_READOUTS, READOUTS, Method, Swa
 from tslens.stats import scaled_deviations
 from tslens.types import HeadId, Status
 
+Whose = TypeVar("Whose", HeadId, str)  # a head, or a group
 SHARE_FLOOR = 0.5  # least share of a head's attention that its program explains
 FLOORS = (0.25, SHARE_FLOOR, 0.75)
-AGAINST: tuple[Method, ...] = ("uniform", "mean")  # patterns that a program is to be better than
+AGAINST: tuple[Method, ...] = (
+    "uniform",
+    "profile",
+    "mean",
+    "other",
+    "shuffled",
+)  # a role is better than these
+SAVED: tuple[tuple[Method, Method], ...] = (("mean", "role"), ("mean", "program"), ("profile", "program"))
 
 
 def program_scores(
@@ -98,9 +111,10 @@ def _in_words(name: str, fit: LayerFit, head: int) -> str:
 def head_effects(
     swaps: SwapReadings, heads: Sequence[HeadId], *, seed: int
 ) -> dict[HeadId, tuple[SwapEffect, ...]]:
-    """What each swap of one head costs, at each readout."""
-    keys = [(key, i) for key in swaps.one for i in range(len(OF_HEAD_READOUTS))]
-    table = np.stack([swaps.one[key][:, i] for key, i in keys], 1)
+    """What each swap of one head costs, at each readout, and what programs save, paired by story."""
+    one = _with_saved(swaps.one)
+    keys = [(key, i) for key in one for i in range(len(OF_HEAD_READOUTS))]
+    table = np.stack([one[key][:, i] for key, i in keys], 1)
     effects = _effects(table, swaps.cluster, seed=seed)
     found: dict[HeadId, list[SwapEffect]] = {head: [] for head in heads}
     for ((head, method), i), (effect, n) in zip(keys, effects, strict=True):
@@ -109,16 +123,23 @@ def head_effects(
     return {head: tuple(rows) for head, rows in found.items()}
 
 
+def _with_saved(
+    found: Mapping[tuple[Whose, Method], Float[np.ndarray, "story readout"]],
+) -> dict[tuple[Whose, str], Float[np.ndarray, "story readout"]]:
+    """The effects, and after them the differences of ``SAVED`` of heads or groups that have both."""
+    every: dict[tuple[Whose, str], np.ndarray] = {(whose, method): x for (whose, method), x in found.items()}
+    for whose in dict.fromkeys(whose for whose, _ in found):
+        for worse, better in SAVED:
+            if (whose, worse) in found and (whose, better) in found:
+                every[whose, f"{worse} - {better}"] = found[whose, worse] - found[whose, better]
+    return every
+
+
 def group_effects(
     swaps: SwapReadings, sizes: Mapping[str, int], *, seed: int
 ) -> tuple[tuple[GroupSwap, ...], dict[str, float]]:
-    """What each swap of a group costs, at each readout; what programs save against mean patterns; the clean losses."""
-    groups: dict[tuple[str, str], np.ndarray] = {
-        (group, method): values for (group, method), values in swaps.groups.items()
-    }
-    for group, method in swaps.groups:
-        if method in ("role", "program"):
-            groups[group, f"mean - {method}"] = swaps.groups[group, "mean"] - swaps.groups[group, method]
+    """What each swap of a group costs, at each readout; what programs save, paired by story; the clean losses."""
+    groups = _with_saved(swaps.groups)
     keys = [(key, i) for key in groups for i in range(len(READOUTS))]
     table = np.stack([groups[key][:, i] for key, i in keys], 1)
     effects = _effects(table, swaps.cluster, seed=seed)
@@ -148,9 +169,13 @@ def _effects(
 
 
 def causes(swaps: SwapReadings, heads: Sequence[HeadId], *, seed: int) -> dict[HeadId, dict[str, float]]:
-    """What the composed program saves against other patterns, with corrected lower ends."""
+    """What the composed program saves against other patterns, with corrected lower ends; nothing against itself."""
     keys = [(head, method) for head in heads for method in AGAINST]
-    saved = [swaps.one[head, method][:, 0] - swaps.one[head, "program"][:, 0] for head, method in keys]
+    programs = {head: swaps.one[head, "program"] for head in heads}
+    saved = [
+        (swaps.one.get((head, method), programs[head]) - programs[head])[:, 0]  # no steps: the profile is it
+        for head, method in keys
+    ]
     means = means_over_stories(np.stack(saved, 1)[:, :, None], swaps.cluster, seed=seed)
     mean, se = means.mean[:, :, 0], means.se[0, :, 0]
     critical = float(np.quantile(scaled_deviations(mean[1:], mean[0], se).max(1), 0.95))
@@ -165,8 +190,6 @@ def status_of(
     support: float | None,
     twins: float,
     cause: Mapping[str, float] | None,
-    *,
-    has_steps: bool,
 ) -> Status:
     """By the floors above."""
     if support is None or support <= max(0.0, twins):
@@ -174,8 +197,7 @@ def status_of(
     beyond_nulls = composed.excess_low is not None and composed.excess_low > 0
     if support < SHARE_FLOOR or not beyond_nulls:
         return "unclear"
-    asked = AGAINST if has_steps else AGAINST[:1]
-    if cause is not None and all(cause[f"{method}_low"] > 0 for method in asked):
+    if cause is not None and all(cause[f"{method}_low"] > 0 for method in AGAINST):
         return "role"
     return "candidate"
 
@@ -184,7 +206,6 @@ def head_rows(
     heads: Sequence[HeadId],
     scores: Sequence[tuple[ProgramScore, ...]],
     read: ReadMeans,
-    fits: Sequence[LayerFit],
     roles: Mapping[HeadId, Role],
     effects: Mapping[HeadId, tuple[SwapEffect, ...]],
     saved: Mapping[HeadId, Mapping[str, float]],
@@ -196,11 +217,11 @@ def head_rows(
     for i, head in enumerate(heads):
         support = float(supports[i]) if np.isfinite(supports[i]) else None
         composed = next(score for score in scores[i] if score.name == COMPOSED)
-        cause, steps = saved.get(head), fits[head.layer].composed[head.index].steps
+        cause = saved.get(head)
         rows.append(
             HeadPrograms(
                 head=head,
-                status=status_of(composed, support, twins, cause, has_steps=bool(steps)),
+                status=status_of(composed, support, twins, cause),
                 total=read.estimate("uniform", DIVERGENCE, i),
                 role=str(roles[head]) if head in roles else None,
                 support=support,
