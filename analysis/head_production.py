@@ -6,8 +6,10 @@
 For each model its rows with provenance, of direct contributions (``NAME.direct.jsonl``) and of total ones
 (``NAME.total.jsonl``), and of all models that the folder holds ``report.md``: a yes or no for nouns, verbs and
 punctuation, with figures; every part of speech with its best head; frequent words; copying, with eigenvalues beside. A
-*specialist* is a head with a role for a part of speech that has no role of larger value for another. Stories are the
-offline author's, of the validation side. ``--report-only`` writes the report again. Total contributions take longest:
+*specialist* is a head with a role for a part of speech that has no role of larger value, in nats, for another; nats of
+different classes are not on one scale. Stories are the offline author's, of the validation side. ``--report-only``
+writes the report again, with the audit where that is in the folder (``tslens audit production --out
+reports/production/audit.jsonl``). Total contributions take longest:
 the model runs on from every head, and so do its random twins.
 """
 
@@ -85,6 +87,11 @@ def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines) + "\n"
 
 
+def basis(row: Produced) -> str:
+    """Of a candidate that was asked: what the head's value rests on."""
+    return row.basis or "open"
+
+
 def figures(row: Produced) -> str:
     """One row in words and figures."""
     null = max(row.nulls.values())
@@ -93,7 +100,7 @@ def figures(row: Produced) -> str:
         f"end of the excess {row.excess_low:+.2f}"
     )
     if row.lexical is not None:
-        told += f"; the current token alone gives {row.lexical:+.2f}, so {row.basis}"
+        told += f"; the current token alone gives {row.lexical:+.2f}, so {basis(row)}"
     if row.says is not None:
         told += f"; it says so at {row.says:.0%} of them"
     if row.cause is not None:
@@ -153,7 +160,7 @@ def _best(row: Produced) -> list[str]:
         str(row.head),
         f"{row.value:+.2f} [{row.low:+.2f}, {row.high:+.2f}]",
         f"{row.excess_low:+.2f}",
-        "" if row.lexical is None else f"{row.lexical:+.2f} ({row.basis})",
+        "" if row.lexical is None else f"{row.lexical:+.2f} ({basis(row)})",
         "" if row.says is None else f"{row.says:.0%}",
         "" if row.cause is None else f"{row.cause['beyond']:+.3f}",
     ]
@@ -227,6 +234,32 @@ def summary(saved: Sequence[Saved]) -> str:
     )
 
 
+def _confirmed(saved: Sequence[Saved]) -> str:
+    """How many candidates the ablation confirms after either way, in words."""
+    told = []
+    for way in WAYS:
+        rows = [row for one in saved if one.way == way for row in one.rows if row.cause is not None]
+        n_roles = sum(row.status == "role" for row in rows)
+        told.append(f"{n_roles} of {len(rows)} candidates by {way} contributions")
+    return f"The ablation confirms {' and '.join(told)}."
+
+
+def _by_total_alone(saved: Sequence[Saved]) -> str:
+    """Models that have specialists by total contributions and none by direct ones, in words."""
+    paper = [name for names in PAPER.values() for name in names]
+    found = {(one.name, one.way): len(one.specialists(*paper)) for one in saved}
+    alone = [
+        f"`{name}` ({n})"
+        for (name, way), n in found.items()
+        if way == "total" and n and found.get((name, "direct")) == 0
+    ]
+    return (
+        f", and all specialists of nouns, verbs or punctuation in {', '.join(alone)} come from it alone"
+        if alone
+        else ""
+    )
+
+
 def write_report(saved: Sequence[Saved]) -> Iterator[str]:
     """The report, piece by piece."""
     yield "# What the heads of the shipped models produce\n\n"
@@ -235,6 +268,16 @@ def write_report(saved: Sequence[Saved]) -> Iterator[str]:
         "places where the class comes next, beyond like places of the same story. *Direct*: what the head adds by "
         "itself, the scale of the last LayerNorm frozen. *Total*: what the logits lose when the head's mean is put in "
         "its place, MLPs and later layers included.\n\n"
+    )
+    yield (
+        "How to read it. A *role* asks that ablation costs loss where the head says so. After *direct* contributions "
+        "that is a test by another intervention. After *total* ones it is nearly circular: it is the same ablation, "
+        "read in the loss of the same tokens, at places that were chosen as it raised their logits. So a role by "
+        f"*total* is no independent finding of a cause{_by_total_alone(saved)}. {_confirmed(saved)} "
+        "A *specialist* is counted under the part of speech of its largest role in raw nats. Nats of different "
+        "classes are not on one scale (a narrow class can be raised further than a broad one), so under which part a "
+        "head with several roles is counted is a convention. *Open*: neither the value that the current token alone "
+        "gives nor the value beyond it could be shown to reach the floor, nor that the second does not.\n\n"
     )
     yield summary(saved)
     for one in saved:
@@ -258,13 +301,31 @@ def audited(path: Path) -> str:
     """What the audit found, where it was run into the same folder."""
     if not path.exists():
         return ""
-    header, _ = read_jsonl(path, CASE_SCHEMA)
-    checks = [
-        [one["part"], one["name"], f"{one['found']:.2f}", str(one["n_cases"])] for one in header["checks"]
-    ]
-    return "## Where the truth is known (`tslens audit production`)\n\n" + table(
-        ["part", "check", "found", "cases"], checks
-    )
+    header, cases = read_jsonl(path, CASE_SCHEMA)
+    lines = []
+    for one in header["checks"]:
+        sign = ">=" if one["sense"] == "at least" else "<="
+        found = "none" if one["found"] is None else f"{one['found']:.3f}"
+        outcome = "holds" if one["passed"] else "**FAILS**"
+        lines.append(
+            [
+                one["part"],
+                one["name"],
+                f"{sign} {one['asked']:g}",
+                found,
+                str(one["n_cases"]),
+                outcome,
+                one["note"],
+            ]
+        )
+    n_failed = sum(not one["passed"] for one in header["checks"])
+    size = Counter((one["part"], one["way"]) for one in cases)
+    told = ", ".join(f"{n} cases {part} ({way})" for (part, way), n in size.items())
+    return (
+        "## Where the truth is known (`tslens audit production`)\n\n"
+        f"Stories {header['stories']}, seed {header['seed']}: {told}. "
+        f"{len(lines) - n_failed} of {len(lines)} checks hold; {n_failed} failed.\n\n"
+    ) + table(["part", "check", "asked", "found", "of", "outcome", "note"], lines)
 
 
 def main() -> None:

@@ -12,8 +12,10 @@ Eight heads of width 32. Parts of the residual stream:
 
 A head turns the hands back by no place or by one, so that it looks at the token itself or at the one before, reads its
 number there and writes it for its class. An ``even`` head reads *any*, and so raises its class everywhere alike; an
-``idle`` one writes nothing. Classes and counts come from the labels by character offsets, not through the code that is
-audited.
+``idle`` one writes nothing. A head that ``copies`` reads half of the token direction and writes it back, one that
+``forbids`` writes its negative. Heads that are ``faint`` write a class so that its value is about 0.15 to 0.5 nats,
+those ``below`` so that it is half of the floor. Classes and counts come from the labels by character offsets, not
+through the code that is audited.
 
 Axes: vocab, job (of a model, one a head), pos.
 """
@@ -35,6 +37,7 @@ from tslens.corpus.text_tokenizer import TextTokenizer
 from tslens.model.attention import Attention
 from tslens.model.spec import N_CTX, ModelSpec
 from tslens.model.transformer import TinyTransformer
+from tslens.probes.production.classes import COPYING, ClassKind
 
 SHAPE = ModelSpec.from_name("l1_h256_a8")
 TOKEN, HANDS, READS, CLASSES = slice(0, 64), slice(64, 84), slice(96, 104), slice(104, 112)
@@ -42,18 +45,18 @@ ANY, BALANCE = 112, (113, 114)
 SHARP = 0.2  # of the hands: how sharply a head looks at one place
 OFTEN = 0.5  # share of a token's uses in which it is of a class
 
-Truth = Literal["produces", "even", "idle"]
+Truth = Literal["produces", "faint", "below", "copies", "forbids", "even", "idle"]
 
 
 @dataclass(frozen=True)
 class Job:
     """What one head was set to.
 
-    ``kind``, ``name``: its class, a part of speech or a word. ``written``: what it writes for a share of one.
-    ``back``: 0 where it reads the token itself, 1 where it reads the one before. ``token``: of a word, its id.
+    ``kind``, ``name``: its class, a part of speech or a word, or copying. ``written``: what it writes for a share of
+    one. ``back``: 0 where it reads the token itself, 1 where it reads the one before. ``token``: of a word, its id.
     """
 
-    kind: Literal["part", "word"]
+    kind: ClassKind
     name: str
     written: float
     back: int = 0
@@ -61,7 +64,7 @@ class Job:
     token: int = -1
 
     def is_in(self, facts: TokenFacts) -> Bool[np.ndarray, " pos"]:
-        """Which tokens of a row are of the class."""
+        """Which tokens of a row are of the class; none where it is copying."""
         if self.kind == "word":
             return facts.tokens == self.token
         return np.array([pos == self.name for pos in facts.pos])
@@ -69,12 +72,15 @@ class Job:
 
 PARTS = ("NOUN", "VERB", "PUNCT", "DET", "PRON", "ADP", "PROPN", "AUX")
 BACK_PARTS = ("NOUN", "VERB", "PROPN", "PRON")
+FAINT = (("NOUN", 0.019), ("VERB", 0.034), ("PUNCT", 0.05), ("ADP", 0.1))
+BELOW = (("DET", 0.011), ("AUX", 0.01))
+COPIED = 0.025  # times what is read of a token: about 0.2 nats
 N_WORDS = 4
 MOST_OF_PART = 2 / 3
 
 
 def jobs_of_models(facts: Sequence[TokenFacts], tokenizer: TextTokenizer) -> list[tuple[Job, ...]]:
-    """Three models: parts of speech; words, and parts read one back; decoys.
+    """Four models: parts of speech; words, and parts read one back; faint ones and copying; decoys.
 
     The words are the most frequent ones that are no more than two thirds of a part of speech: against others of their
     part the others could hardly be told.
@@ -91,6 +97,12 @@ def jobs_of_models(facts: Sequence[TokenFacts], tokenizer: TextTokenizer) -> lis
     return [
         tuple(Job("part", part, 0.2) for part in PARTS),
         (*words, *(Job("part", part, 1.0, back=1) for part in BACK_PARTS)),
+        (
+            *(Job("part", part, written, truth="faint") for part, written in FAINT),
+            *(Job("part", part, written, truth="below") for part, written in BELOW),
+            Job("copying", COPYING, COPIED, truth="copies"),
+            Job("copying", COPYING, -COPIED, truth="forbids"),
+        ),
         (
             *(Job("part", part, 0.5, truth="even") for part in PARTS[:6]),
             *(Job("part", part, 0.0, truth="idle") for part in PARTS[6:]),
@@ -111,11 +123,10 @@ def producing_model(
     embed = model.embed.W_E
     embed[:, TOKEN] = direction / direction.norm(dim=1, keepdim=True)
     for index, job in enumerate(jobs):
-        is_in = [(one.tokens, job.is_in(one)) for one in facts]
         ahead = job.back + 1
-        follows = [(tokens[:-ahead], flag[ahead:]) for tokens, flag in is_in]
+        follows = [(one.tokens[:-ahead], job.is_in(one)[ahead:]) for one in facts]
         embed[:, READS.start + index] = _shares(follows, tokenizer.vocab_size)
-        embed[:, CLASSES.start + index] = (_shares(is_in, tokenizer.vocab_size) >= OFTEN).float()
+        embed[:, CLASSES.start + index] = class_tokens(job, facts, tokenizer.vocab_size).float()
     length = embed[:, READS].square().sum(1) + embed[:, CLASSES].square().sum(1)
     for place, sign in zip(BALANCE, (1, -1), strict=True):
         embed[:, place] = sign * ((length.max() - length) / 2).sqrt()
@@ -125,9 +136,20 @@ def producing_model(
     attention = model.blocks[0].attn
     for head, job in enumerate(jobs):
         _look_back(attention, head, job.back)
+        if job.kind == "copying":
+            d_head = attention.W_V.shape[2]
+            half = slice(TOKEN.start, TOKEN.start + d_head)
+            attention.W_V[head, half] = torch.eye(d_head)
+            attention.W_O[head, :, half] = job.written * torch.eye(d_head)
+            continue
         attention.W_V[head, ANY if job.truth == "even" else READS.start + head, 0] = 1.0
         attention.W_O[head, 0, CLASSES.start + head] = job.written
     return model.eval()
+
+
+def class_tokens(job: Job, facts: Sequence[TokenFacts], d_vocab: int) -> Bool[torch.Tensor, " vocab"]:
+    """The tokens that a job's head raises: those that are of its class in half of their uses or more."""
+    return _shares([(one.tokens, job.is_in(one)) for one in facts], d_vocab) >= OFTEN
 
 
 def _shares(

@@ -15,11 +15,12 @@ from tslens.cli import options
 from tslens.cli.console import progress_bar, say, show, show_json, show_table
 
 if TYPE_CHECKING:
-    from tslens.audit.production import ProductionAudit, ProductionCase
+    from tslens.audit.production import ProductionAudit
+    from tslens.audit.production_report import ProductionCase
     from tslens.audit.report import Check, Part
 
-SCHEMA = "tslens.audit_production/1"
-CASE_SCHEMA = "tslens.audit_production_case/1"
+SCHEMA = "tslens.audit_production/2"
+CASE_SCHEMA = "tslens.audit_production_case/2"
 OUT = Path("runs/audit/production.jsonl")
 FAILED_CODE = 1
 
@@ -41,7 +42,9 @@ def production(
     seed: options.Seed = 0,
     as_json: options.Json = False,
 ) -> None:
-    """Audit what heads are said to produce: heads set by hand to produce a class, decoys, random models.
+    """Audit what heads are said to produce: heads set by hand to produce a class or to copy, decoys, random models.
+
+    All are read in both ways: what heads add by themselves, and what logits lose without them.
 
     Exit code 0 if every check holds, 1 if one fails.
 
@@ -102,10 +105,10 @@ def show_production_audit(report: ProductionAudit) -> None:
             show(f"{check.name}: {check.note}")
     failed = [check for check in report.checks if not check.passed]
     show(f"{len(report.checks) - len(failed)} of {len(report.checks)} checks hold.")
-    surprises = [case for case in report.cases if case.is_positive != (case.truth == "produces")]
+    surprises = [case for case in report.cases if case.is_positive != case.is_true]
     if surprises:
         show_table(
-            ["<truth>", "<set>", "back", "<head>", "<class>", "value", "low", "<said>"],
+            ["<way>", "<truth>", "<set>", "back", "<head>", "<class>", "value", "low", "<said>"],
             [_surprise(case) for case in surprises],
         )
 
@@ -121,6 +124,6 @@ def _surprise(case: ProductionCase) -> list[str]:
     job, said = case.job, case.said
     planted = [job.name, str(job.back)] if job is not None else ["", ""]
     if said is None:
-        return [case.truth, *planted, "", "", "", "", "no such row"]
+        return [case.way, case.truth, *planted, "", "", "", "", "no such row"]
     numbers = [f"{said.value:+.2f}", f"{said.excess_low:+.2f}"]
-    return [case.truth, *planted, str(said.head), said.name, *numbers, said.status]
+    return [case.way, case.truth, *planted, str(said.head), said.name, *numbers, said.status]

@@ -1,4 +1,4 @@
-"""Means over stories of many tests at once, with lower ends that hold for all of them together.
+"""Means over stories of many tests at once, with ends that hold for all of them together.
 
 Axes: story, test.
 """
@@ -17,11 +17,15 @@ from tslens.stats import MIN_HALF, BootstrapSums, one_sided, poisson_weights, sc
 
 @dataclass(frozen=True)
 class Corrected:
-    """Means over stories of many tests. ``low``: lower ends, corrected for all of them; minus infinity where a half has
-    fewer than five stories. ``low_half``: the lower of both halves' one-sided 95% ends, by itself. ``n``: stories."""
+    """Means over stories of many tests.
+
+    ``low``, ``high``: lower and upper ends, each one-sided and corrected for all tests; infinite where a half has fewer
+    than five stories. ``low_half``: the lower of both halves' one-sided 95% ends, by itself. ``n``: stories.
+    """
 
     mean: Float[np.ndarray, " test"]
     low: Float[np.ndarray, " test"]
+    high: Float[np.ndarray, " test"]
     low_half: Float[np.ndarray, " test"]
     n: Int[np.ndarray, " test"]
 
@@ -35,9 +39,16 @@ class Corrected:
         sums.add(values, torch.isfinite(values[:, :, 0]), weights, half)
         whole, halves = sums.means(), [sums.means(0), sums.means(1)]
         mean, se = whole.mean[:, :, 0], whole.se[0, :, 0]
-        largest = scaled_deviations(mean[1:], mean[0], se).max(1)
-        low = mean[0] - float(np.quantile(largest, 0.95)) * se
+        deviations = scaled_deviations(mean[1:], mean[0], se)
+        below, above = (float(np.quantile(each.max(1), 0.95)) for each in (deviations, -deviations))
+        low, high = mean[0] - below * se, mean[0] + above * se
         enough = np.min([each.n for each in halves], 0) >= MIN_HALF
         of_halves = [each.mean[0, :, 0] - one_sided(each.n) * each.se[0, :, 0] for each in halves]
         low_half = np.nan_to_num(np.min(of_halves, 0), nan=-np.inf)
-        return cls(mean[0], np.where(enough, low, -np.inf), low_half, whole.n.astype(int))
+        return cls(
+            mean[0],
+            np.where(enough, low, -np.inf),
+            np.where(enough, high, np.inf),
+            low_half,
+            whole.n.astype(int),
+        )

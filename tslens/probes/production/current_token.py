@@ -21,14 +21,18 @@ from tslens.types import Basis
 
 @dataclass(frozen=True)
 class ByToken:
-    """``lexical``: the value that the current token alone gives, in nats."""
+    """``lexical``: the value that the current token alone gives, in nats. ``basis``: None where it is open."""
 
-    basis: Basis
+    basis: Basis | None
     lexical: float
 
 
 def bases(seen: Seen, seed: int) -> list[ByToken | None]:
-    """Of each candidate; None for copying, or where no place has a known token and a match."""
+    """Of each candidate; None for copying, or where no place has a known token and a match.
+
+    A basis is a finding, never what is left: ``contextual`` where the value beyond the current token reaches the floor,
+    else ``lexical`` where the value that the current token gives reaches it, or where the value beyond surely does not.
+    """
     places, half = seen.places, seen.half
     predicted, known = np.zeros_like(seen.does), np.zeros(len(places), dtype=bool)
     size = int(places.current.max()) + 1
@@ -47,10 +51,15 @@ def bases(seen: Seen, seed: int) -> list[ByToken | None]:
         found = weights.any(0) & seen.has_class
         by_token[story, found] = (weights * predicted[here]).sum(0)[found]
         beyond[story, found] = (weights * (seen.does[here] - predicted[here])).sum(0)[found]
-    corrected = Corrected.of(beyond, seen.clusters, seed)
+    rest, alone = (Corrected.of(table, seen.clusters, seed) for table in (beyond, by_token))
     return [
-        ByToken("contextual" if low >= FLOOR else "lexical", float(np.nanmean(lexical)))
-        if n_stories
-        else None
-        for low, lexical, n_stories in zip(corrected.low, by_token.T, corrected.n, strict=True)
+        ByToken(_basis(rest.low[i], rest.high[i], alone.low[i]), float(alone.mean[i])) if n_stories else None
+        for i, n_stories in enumerate(rest.n.tolist())
     ]
+
+
+def _basis(low_beyond: float, high_beyond: float, low_lexical: float) -> Basis | None:
+    """By the ends of both values, in nats, each corrected for all candidates."""
+    if low_beyond >= FLOOR:
+        return "contextual"
+    return "lexical" if low_lexical >= FLOOR or high_beyond < FLOOR else None

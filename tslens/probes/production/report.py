@@ -25,9 +25,10 @@ class Produced:
     ``excess``: value minus the largest null. ``excess_low``: lower end of its interval, corrected over heads x classes.
     ``p``: corrected p-value of "no excess". ``value_halves``, ``excess_halves``: on either half of the stories, None
     where a half has no such place. ``n_stories``: with a place of the class and a match.
-    Of candidates: ``lexical``: the value that the current token alone would give, None where not asked; ``says``:
-    share of places of the class where the head says so, 0.05 by chance; ``cause``: effects of the head's ablation
-    there (``production.cause``). ``beside``: of copying, shares of eigenvalues.
+    Of candidates: ``lexical``: the value that the current token alone would give, None where not asked; ``basis``: None
+    where that is open (``production.current_token``) or not asked; ``says``: share of places of the class where the
+    head says so, 0.05 by chance; ``cause``: effects of the head's ablation there (``production.cause``). ``beside``: of
+    copying, shares of eigenvalues.
     """
 
     head: HeadId
