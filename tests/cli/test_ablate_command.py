@@ -84,6 +84,9 @@ def test_whole_roles_of_neurons_and_of_heads(run, tslens, folder):
 
 
 def test_a_table_for_people(tslens, project):
+    """Beside results of the heads that hold no role: only those that a user names have to."""
+    few = ("--stories", "author:60", "--n-stories", 40, "--n-explain", 0, "--probe", "first_token")
+    assert tslens("heads", "--model", "l2_h32", *few).code == 0
     scan = ("ablate", "--model", "l2_h32", *STORIES)
     done = tslens(*scan, "--components", "neurons", "--layer", 1, "--method", "mean", "--out", "there")
     assert done.code == 0, done.err
@@ -91,6 +94,7 @@ def test_a_table_for_people(tslens, project):
     assert max(map(len, done.out.splitlines())) <= 100
     done = tslens(*scan, "--out", "there")
     assert done.code == 0 and "zero and mean: rank correlation" in done.out
+    assert "roles: 0 of " in done.err and "role:" not in done.out
     assert len(list((project / "there").glob("*.jsonl"))) == 2
 
 

@@ -96,13 +96,13 @@ def choose_groups(asked: Asked, model: StoryModel, source: ModelSource, *, seed:
                 "Find them with: tslens neurons; or ablate every neuron of a layer with --layer.",
             )
         neurons = neurons_of_roles(load_neuron_roles(path)[1])
-        _say_roles(path, len(neurons))
+        _say_roles(path, len(neurons), asked=True)
         return role_groups(model, neurons, seed=seed)
     found = every_head(model, layers)
     path = asked.roles or newest(source.home.results("heads"), HEADS_SCHEMA, source.path.name)
     if layers is None and path is not None:
         heads = heads_of_roles(load_head_scores(path)[1])
-        _say_roles(path, len(heads))
+        _say_roles(path, len(heads), asked=asked.roles is not None)
         found += role_groups(model, heads, seed=seed)
     return found
 
@@ -125,7 +125,8 @@ def _is_of(path: Path, schema: str, checkpoint: str) -> bool:
     )
 
 
-def _say_roles(path: Path, n_roles: int) -> None:
-    if not n_roles:
+def _say_roles(path: Path, n_roles: int, *, asked: bool) -> None:
+    """``asked``: whether roles are all that is ablated, or a user named the file; then it must hold one."""
+    if asked and not n_roles:
         raise DataError(f"{path} holds no role and no candidate.", "Ablate single components instead.")
     say(f"roles: {n_roles} of {path}")
