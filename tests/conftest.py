@@ -61,6 +61,59 @@ def tiny_model(tokenizer):
 
 
 @pytest.fixture(scope="session")
+def random_model(tokenizer):
+    """A function that makes a random model: "gpt2", "llama", "gpt_neo" of transformers, or one of ours by its name."""
+    foreign = ("gpt2", "llama", "gpt_neo")
+    return lambda name: (_random_foreign if name in foreign else _random_tiny)(name, tokenizer)
+
+
+def _random_foreign(kind, tokenizer):
+    """A random model of transformers; the Llama has two heads for each value, the GPT-Neo a window of 16."""
+    import torch
+    import transformers
+
+    from tslens.model.foreign import ForeignModel
+
+    torch.manual_seed(len(kind))
+    vocab = {"vocab_size": tokenizer.vocab_size}
+    if kind == "gpt2":
+        config = transformers.GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=64, **vocab)
+        model = transformers.GPT2LMHeadModel(config)
+    elif kind == "llama":
+        shape = {"hidden_size": 32, "intermediate_size": 50, "num_hidden_layers": 2, "num_attention_heads": 4}
+        config = transformers.LlamaConfig(num_key_value_heads=2, max_position_embeddings=64, **shape, **vocab)
+        model = transformers.LlamaForCausalLM(config)
+    else:
+        layers = {"num_layers": 2, "attention_types": [[["global", "local"], 1]], "window_size": 16}
+        config = transformers.GPTNeoConfig(
+            hidden_size=32, num_heads=4, max_position_embeddings=64, **layers, **vocab
+        )
+        model = transformers.GPTNeoForCausalLM(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(5 if parameter.ndim == 2 else 1).add_(0.05 * torch.randn(parameter.shape))
+    return ForeignModel(model, tokenizer, name=kind)
+
+
+def _random_tiny(name, tokenizer):
+    """A random model of ours, with weights and biases far from zero."""
+    import torch
+
+    from tslens.model.spec import ModelSpec
+    from tslens.model.transformer import TinyTransformer
+
+    model = TinyTransformer(ModelSpec.from_name(name), tokenizer.vocab_size, seed=5, tokenizer=tokenizer)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if ".W_" in name:
+                parameter.mul_(6)
+            elif name.endswith(("b_O", "b_out", "b_in", "ln2.b")):
+                parameter.normal_(0, 0.3, generator=generator)
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
 def story_file(stories, tmp_path_factory):
     import json
 

@@ -12,9 +12,6 @@ from tslens.causal.ablator import Ablator, Intervention
 from tslens.causal.means import PositionMean, read_means
 from tslens.errors import ModelError, ProbeInputError, UsageError
 from tslens.model.batches import IGNORED
-from tslens.model.foreign import ForeignModel
-from tslens.model.spec import ModelSpec
-from tslens.model.transformer import TinyTransformer
 from tslens.types import HeadId
 
 BOUND = 1e-5
@@ -36,44 +33,14 @@ SETS = {
 }
 
 
-def random_tiny(_):
-    model = TinyTransformer(ModelSpec.from_name("l2_h64"), D_VOCAB, seed=5)
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if ".W_" in name:
-                parameter.mul_(6)
-            elif name.endswith(("b_O", "b_out", "b_in", "ln2.b")):
-                parameter.normal_(0, 0.3, generator=generator)
-    return model.eval()
-
-
-def random_foreign(kind):
-    import transformers
-
-    torch.manual_seed(3)
-    vocab = {"vocab_size": D_VOCAB, "bos_token_id": 0, "eos_token_id": 0}
-    if kind == "gpt2":
-        config = transformers.GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=64, **vocab)
-        model = transformers.GPT2LMHeadModel(config)
-    else:
-        shape = {"hidden_size": 32, "intermediate_size": 50, "num_hidden_layers": 2, "num_attention_heads": 4}
-        config = transformers.LlamaConfig(num_key_value_heads=2, max_position_embeddings=64, **shape, **vocab)
-        model = transformers.LlamaForCausalLM(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(5 if parameter.ndim == 2 else 1).add_(0.05 * torch.randn(parameter.shape))
-    return ForeignModel(model, None, name=kind)
-
-
-@pytest.fixture(scope="module", params=["tiny", "gpt2", "llama"])
-def model(request):
-    return (random_tiny if request.param == "tiny" else random_foreign)(request.param)
+@pytest.fixture(scope="module", params=["l2_h64", "gpt2", "llama"])
+def model(request, random_model):
+    return random_model(request.param)
 
 
 @pytest.fixture(scope="module")
-def tiny():
-    return random_tiny("tiny")
+def tiny(random_model):
+    return random_model("l2_h64")
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,57 +8,15 @@ from torch.nn.functional import pad
 
 from tslens.causal.ablation import ablated
 from tslens.errors import ModelError
-from tslens.model.foreign import ForeignModel
-from tslens.model.spec import ModelSpec
-from tslens.model.transformer import TinyTransformer
 from tslens.types import HeadId, NeuronId
 
 BOUND = 1e-5
 FOREIGN = ["gpt2", "llama", "gpt_neo"]
 
 
-def random_foreign(kind, tokenizer):
-    """A random model of transformers; the Llama has two heads for each value, the GPT-Neo a window of 16."""
-    import transformers
-
-    torch.manual_seed(len(kind))
-    vocab = {"vocab_size": tokenizer.vocab_size}
-    if kind == "gpt2":
-        config = transformers.GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=64, **vocab)
-        model = transformers.GPT2LMHeadModel(config)
-    elif kind == "llama":
-        shape = {"hidden_size": 32, "intermediate_size": 50, "num_hidden_layers": 2, "num_attention_heads": 4}
-        config = transformers.LlamaConfig(num_key_value_heads=2, max_position_embeddings=64, **shape, **vocab)
-        model = transformers.LlamaForCausalLM(config)
-    else:
-        layers = {"num_layers": 2, "attention_types": [[["global", "local"], 1]], "window_size": 16}
-        config = transformers.GPTNeoConfig(
-            hidden_size=32, num_heads=4, max_position_embeddings=64, **layers, **vocab
-        )
-        model = transformers.GPTNeoForCausalLM(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(5 if parameter.ndim == 2 else 1).add_(0.05 * torch.randn(parameter.shape))
-    return ForeignModel(model, tokenizer, name=kind)
-
-
-def random_tiny(name, tokenizer):
-    """A random model of ours, with weights and biases far from zero."""
-    model = TinyTransformer(ModelSpec.from_name(name), tokenizer.vocab_size, seed=5, tokenizer=tokenizer)
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if ".W_" in name:
-                parameter.mul_(6)
-            elif name.endswith(("b_O", "b_out", "b_in", "ln2.b")):
-                parameter.normal_(0, 0.3, generator=generator)
-    return model.eval()
-
-
 @pytest.fixture(scope="module", params=["l1_h64", "l3_h64", *FOREIGN])
-def model(request, tokenizer):
-    make = random_foreign if request.param in FOREIGN else random_tiny
-    return make(request.param, tokenizer)
+def model(request, random_model):
+    return random_model(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -189,9 +147,9 @@ def test_layers_before_the_change_are_not_run_again(model, tokens):
 
 
 @pytest.mark.parametrize("kind", FOREIGN)
-def test_a_foreign_rerun_makes_no_pattern(kind, tokenizer, tokens, monkeypatch):
+def test_a_foreign_rerun_makes_no_pattern(kind, random_model, tokens, monkeypatch):
     """Attention is fused: no softmax over scores is taken, in a layer with a window neither."""
-    model = random_foreign(kind, tokenizer)
+    model = random_model(kind)
     prefix = model.prefix(tokens)
     taken, softmax = [], torch.nn.functional.softmax
 
@@ -252,9 +210,9 @@ def test_a_model_with_hooks_is_refused(model, tokens):
 
 
 @pytest.mark.parametrize("name", ["l2_h64", "l3_h64"])
-def test_a_windowed_layer_beyond_its_window(tokenizer, name):
+def test_a_windowed_layer_beyond_its_window(tokenizer, random_model, name):
     """Layer 1 looks back 256 positions: at 300, a rerun from layer 0 and one from layer 1 must know it."""
-    model = random_tiny(name, tokenizer)
+    model = random_model(name)
     tokens = torch.randint(0, tokenizer.vocab_size, (1, 300), generator=torch.Generator().manual_seed(4))
     prefix = model.prefix(tokens)
     assert not prefix.pattern(1)[:, :, 280, :25].any()

@@ -10,9 +10,6 @@ from tslens.causal.rerun import losses_at
 from tslens.causal.swap import Swap, losses_of_each, swapped_losses
 from tslens.errors import ModelError, ProbeInputError, UsageError
 from tslens.model.batches import IGNORED
-from tslens.model.foreign import ForeignModel
-from tslens.model.spec import ModelSpec
-from tslens.model.transformer import TinyTransformer
 from tslens.types import HeadId
 
 BOUND = 1e-5
@@ -21,53 +18,14 @@ LENGTHS = (40, 31, 18)
 FOREIGN = ("gpt2", "llama", "gpt_neo")
 
 
-def random_foreign(kind, tokenizer):
-    """A random model of transformers; the Llama has two heads for each value, the GPT-Neo a window of 16."""
-    import transformers
-
-    torch.manual_seed(len(kind))
-    vocab = {"vocab_size": tokenizer.vocab_size}
-    if kind == "gpt2":
-        config = transformers.GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=64, **vocab)
-        model = transformers.GPT2LMHeadModel(config)
-    elif kind == "llama":
-        shape = {"hidden_size": 32, "intermediate_size": 50, "num_hidden_layers": 2, "num_attention_heads": 4}
-        config = transformers.LlamaConfig(num_key_value_heads=2, max_position_embeddings=64, **shape, **vocab)
-        model = transformers.LlamaForCausalLM(config)
-    else:
-        layers = {"num_layers": 2, "attention_types": [[["global", "local"], 1]], "window_size": 16}
-        config = transformers.GPTNeoConfig(
-            hidden_size=32, num_heads=4, max_position_embeddings=64, **layers, **vocab
-        )
-        model = transformers.GPTNeoForCausalLM(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(5 if parameter.ndim == 2 else 1).add_(0.05 * torch.randn(parameter.shape))
-    return ForeignModel(model, tokenizer, name=kind)
-
-
-def random_tiny(name, tokenizer):
-    """A random model of ours, weights and biases far from zero; the second of three layers has a window."""
-    model = TinyTransformer(ModelSpec.from_name(name), tokenizer.vocab_size, seed=5, tokenizer=tokenizer)
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if ".W_" in name:
-                parameter.mul_(6)
-            elif name.endswith(("b_O", "b_out", "b_in", "ln2.b")):
-                parameter.normal_(0, 0.3, generator=generator)
-    return model.eval()
-
-
 @pytest.fixture(scope="module", params=["l3_h64", *FOREIGN])
-def model(request, tokenizer):
-    make = random_foreign if request.param in FOREIGN else random_tiny
-    return make(request.param, tokenizer)
+def model(request, random_model):
+    return random_model(request.param)
 
 
 @pytest.fixture(scope="module")
-def tiny(tokenizer):
-    return random_tiny("l3_h64", tokenizer)
+def tiny(random_model):
+    return random_model("l3_h64")
 
 
 @pytest.fixture(scope="module")
@@ -205,8 +163,8 @@ def test_heads_and_places_that_are_not_there_are_refused(tiny, tokens, targets, 
         swapped_losses(tiny, tokens, [], targets, torch.ones_like(at))
 
 
-def test_a_model_with_hooks_is_refused(tokenizer, tokens, targets, at):
-    hooked = random_tiny("l1_h64", tokenizer)
+def test_a_model_with_hooks_is_refused(random_model, tokens, targets, at):
+    hooked = random_model("l1_h64")
     hooked.add_hook("blocks.0.hook_resid_pre", lambda passed, hook: passed)
     with pytest.raises(ModelError, match="hooks"):
         swapped_losses(hooked, tokens, [], targets, at)

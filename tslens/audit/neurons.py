@@ -12,14 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
-from typing import Any
 
 import numpy as np
 
 from tslens.audit.hand_set_neurons import audit_hand_set_neurons
 from tslens.audit.heads import FIRST_STORY_SEED, audit_stories
 from tslens.audit.planted_neurons import NeuronCase, NeuronFindings, audit_planted_neurons, tokens_of
-from tslens.audit.report import Check, Part, share
+from tslens.audit.report import Audit, Check, Part, share
 from tslens.model.load import load_model
 from tslens.model.story_model import StoryModel
 from tslens.probes.neurons.choice import Halves, TwinNull, choose
@@ -56,29 +55,8 @@ FULL = NeuronAuditSize(300, 150, 40, 60, 100, 60)
 QUICK = NeuronAuditSize(150, 80, 4, 40, 6, 40)
 
 
-@dataclass(frozen=True)
-class NeuronAudit:
-    """All parts together. ``stories``: the source of the stories."""
-
-    cases: tuple[NeuronCase, ...]
-    checks: tuple[Check, ...]
-    seed: int
-    stories: str
-
-    @property
-    def passed(self) -> bool:
-        """Whether every check that was run holds."""
-        return all(check.passed for check in self.checks)
-
-    def to_json(self) -> dict[str, Any]:
-        """Checks, and every case."""
-        return {
-            "seed": self.seed,
-            "stories": self.stories,
-            "passed": self.passed,
-            "checks": [check.to_json() for check in self.checks],
-            "cases": [case.to_json() for case in self.cases],
-        }
+NeuronAudit = Audit[NeuronCase]
+"""All parts together."""
 
 
 def n_steps(part: Part, size: NeuronAuditSize) -> int:

@@ -20,7 +20,7 @@ import torch
 from tslens.audit.hand_set_production import class_tokens, jobs_of_models, producing_model
 from tslens.audit.heads import FIRST_STORY_SEED, audit_stories
 from tslens.audit.production_report import ProductionCase, hand_set_checks, random_checks
-from tslens.audit.report import Check, Part
+from tslens.audit.report import Audit, Check, Part
 from tslens.audit.truth import TokenFacts, token_facts
 from tslens.corpus.text_tokenizer import TextTokenizer
 from tslens.model.load import load_model
@@ -52,29 +52,8 @@ FULL = ProductionSize(150, 3, 20, 60)
 QUICK = ProductionSize(60, 1, 6, 40)
 
 
-@dataclass(frozen=True)
-class ProductionAudit:
-    """All parts together. ``stories``: their source."""
-
-    cases: tuple[ProductionCase, ...]
-    checks: tuple[Check, ...]
-    seed: int
-    stories: str
-
-    @property
-    def passed(self) -> bool:
-        """Whether every check holds."""
-        return all(check.passed for check in self.checks)
-
-    def to_json(self) -> dict[str, Any]:
-        """Checks and every case."""
-        return {
-            "seed": self.seed,
-            "stories": self.stories,
-            "passed": self.passed,
-            "checks": [check.to_json() for check in self.checks],
-            "cases": [case.to_json() for case in self.cases],
-        }
+ProductionAudit = Audit[ProductionCase]
+"""All parts together."""
 
 
 def audit_production(

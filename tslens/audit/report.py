@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from tslens.types import HeadScore, Position, Status
 
@@ -125,6 +125,41 @@ class Findings:
     cases: tuple[Case, ...]
     checks: tuple[Check, ...]
     missing: tuple[str, ...] = ()
+
+
+class Told(Protocol):
+    """A case of any audit."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The case as plain JSON types."""
+
+
+AnyCase = TypeVar("AnyCase", bound=Told)
+
+
+@dataclass(frozen=True)
+class Audit(Generic[AnyCase]):
+    """All parts of an audit together. ``stories``: the source of the stories."""
+
+    cases: tuple[AnyCase, ...]
+    checks: tuple[Check, ...]
+    seed: int
+    stories: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check that was run holds."""
+        return all(check.passed for check in self.checks)
+
+    def to_json(self) -> dict[str, Any]:
+        """Checks, and every case."""
+        return {
+            "seed": self.seed,
+            "stories": self.stories,
+            "passed": self.passed,
+            "checks": [check.to_json() for check in self.checks],
+            "cases": [case.to_json() for case in self.cases],
+        }
 
 
 @dataclass(frozen=True)

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
-from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tslens.cli import audit_judge, audit_production, options
+from tslens.cli.audit_write import show_checks, write_audit
 from tslens.cli.console import progress_bar, say, show, show_json, show_table
 
 if TYPE_CHECKING:
-    from tslens.audit.neurons import NeuronAudit
-    from tslens.audit.report import AuditReport, Case, Check, Part
+    from tslens.audit.report import AuditReport, Case, Part
 
 SCHEMA = "tslens.audit_heads/1"
 CASE_SCHEMA = "tslens.audit_heads_case/1"
@@ -85,7 +82,7 @@ def heads(
 
         report = audit_heads(seed=seed, parts=parts, size=size, progress=progress)
     told = {"precision": report.precision, "recall": report.recall, "missing": list(report.missing)}
-    _write(report, out, CASE_SCHEMA, told, started, time.monotonic() - clock)
+    write_audit(report, out, CASE_SCHEMA, told, started, time.monotonic() - clock)
     if as_json:
         show_json({"schema": SCHEMA, **report.to_json()})
     else:
@@ -130,61 +127,19 @@ def neurons(
             bar.update(task, completed=before[part] + n_done, note=part)
 
         report = audit_neurons(seed=seed, parts=parts, size=size, progress=progress)
-    _write(report, out, NEURON_CASE_SCHEMA, {}, started, time.monotonic() - clock)
+    write_audit(report, out, NEURON_CASE_SCHEMA, {}, started, time.monotonic() - clock)
     if as_json:
         show_json({"schema": NEURONS_SCHEMA, **report.to_json()})
     else:
-        _show_checks(report.checks)
+        show_checks(report.checks)
         show(f"wrote {out}")
     if not report.passed:
         raise typer.Exit(FAILED_CODE)
 
 
-def _write(
-    report: AuditReport | NeuronAudit,
-    out: Path,
-    schema: str,
-    told: Mapping[str, Any],
-    started: str,
-    seconds: float,
-) -> None:
-    """The cases, and their provenance beside them."""
-    from tslens.corpus.stories import describe_source
-    from tslens.files import write_json, write_jsonl
-    from tslens.provenance import provenance
-
-    source, sha256 = describe_source(report.stories)
-    record = provenance(
-        command=shlex.join(["tslens", *sys.argv[1:]]),
-        seed=report.seed,
-        data=source,
-        data_sha256=sha256,
-        started=started,
-        seconds=seconds,
-    )
-    header = {
-        "seed": report.seed,
-        "stories": source,
-        "passed": report.passed,
-        **told,
-        "checks": [check.to_json() for check in report.checks],
-    }
-    write_jsonl(out, schema, header, (case.to_json() for case in report.cases))
-    write_json(out.with_suffix(".provenance.json"), record.to_json())
-
-
-def _show_checks(checks: Sequence[Check]) -> None:
-    show_table(["<part>", "<check>", "asked", "found", "cases", "<>"], [_cells(check) for check in checks])
-    for check in checks:
-        if check.note:
-            show(f"{check.name}: {check.note}")
-    failed = [check for check in checks if not check.passed]
-    show(f"{len(checks) - len(failed)} of {len(checks)} checks hold.")
-
-
 def show_report(report: AuditReport) -> None:
     """The checks, then what went another way than it should."""
-    _show_checks(report.checks)
+    show_checks(report.checks)
     for line in report.missing:
         show(f"not run: {line}")
     surprises = report.surprises()
@@ -201,13 +156,6 @@ def show_report(report: AuditReport) -> None:
             f"Precision {report.precision:.3f} (heads called something that are so), recall {report.recall:.3f} "
             "(heads that are something, found)."
         )
-
-
-def _cells(check: Check) -> list[str]:
-    sign = ">=" if check.sense == "at least" else "<="
-    found = "none" if check.found is None else f"{check.found:.3f}"
-    outcome = "holds" if check.passed else "FAILS"
-    return [check.part, check.name, f"{sign} {check.asked:g}", found, str(check.n_cases), outcome]
 
 
 def _surprise(case: Case) -> list[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
 from enum import StrEnum
 from pathlib import Path
@@ -12,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tslens.cli import options
+from tslens.cli.audit_write import show_checks, write_audit
 from tslens.cli.console import progress_bar, say, show, show_json, show_table
 
 if TYPE_CHECKING:
     from tslens.audit.production import ProductionAudit
     from tslens.audit.production_report import ProductionCase
-    from tslens.audit.report import Check, Part
+    from tslens.audit.report import Part
 
 SCHEMA = "tslens.audit_production/2"
 CASE_SCHEMA = "tslens.audit_production_case/2"
@@ -52,9 +51,8 @@ def production(
     """
     say(f"tslens audit production: writing stories and loading a shipped model (seed {seed})")
     from tslens.audit.production import FULL, PARTS, QUICK, audit_production, n_steps
-    from tslens.corpus.stories import describe_source
-    from tslens.files import check_writable, write_json, write_jsonl
-    from tslens.provenance import provenance, utc_now
+    from tslens.files import check_writable
+    from tslens.provenance import utc_now
 
     started, clock = utc_now(), time.monotonic()
     size = QUICK if quick else FULL
@@ -68,23 +66,7 @@ def production(
             bar.update(task, completed=before[part] + n_done, note=part)
 
         report = audit_production(seed=seed, parts=parts, size=size, progress=progress)
-    source, sha256 = describe_source(report.stories)
-    record = provenance(
-        command=shlex.join(["tslens", *sys.argv[1:]]),
-        seed=seed,
-        data=source,
-        data_sha256=sha256,
-        started=started,
-        seconds=time.monotonic() - clock,
-    )
-    header = {
-        "seed": seed,
-        "stories": source,
-        "passed": report.passed,
-        "checks": [check.to_json() for check in report.checks],
-    }
-    write_jsonl(out, CASE_SCHEMA, header, (case.to_json() for case in report.cases))
-    write_json(out.with_suffix(".provenance.json"), record.to_json())
+    write_audit(report, out, CASE_SCHEMA, {}, started, time.monotonic() - clock)
     if as_json:
         show_json({"schema": SCHEMA, **report.to_json()})
     else:
@@ -96,28 +78,13 @@ def production(
 
 def show_production_audit(report: ProductionAudit) -> None:
     """The checks, then what was set and went another way than it should."""
-    show_table(
-        ["<part>", "<check>", "asked", "found", "cases", "<>"],
-        [_cells(check) for check in report.checks],
-    )
-    for check in report.checks:
-        if check.note:
-            show(f"{check.name}: {check.note}")
-    failed = [check for check in report.checks if not check.passed]
-    show(f"{len(report.checks) - len(failed)} of {len(report.checks)} checks hold.")
+    show_checks(report.checks)
     surprises = [case for case in report.cases if case.is_positive != case.is_true]
     if surprises:
         show_table(
             ["<way>", "<truth>", "<set>", "back", "<head>", "<class>", "value", "low", "<said>"],
             [_surprise(case) for case in surprises],
         )
-
-
-def _cells(check: Check) -> list[str]:
-    sign = ">=" if check.sense == "at least" else "<="
-    found = "none" if check.found is None else f"{check.found:.3f}"
-    outcome = "holds" if check.passed else "FAILS"
-    return [check.part, check.name, f"{sign} {check.asked:g}", found, str(check.n_cases), outcome]
 
 
 def _surprise(case: ProductionCase) -> list[str]:
