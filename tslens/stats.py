@@ -21,9 +21,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from scipy.stats import t
+from scipy.stats import beta, t
 
 N_REPLICATES = 1000
+LEVEL = 0.95
 MIN_CLUSTERS = 30
 MIN_HALF = 5  # stories of either half, below which nothing is confirmed
 _POISSON = np.searchsorted(  # quantiles of Poisson(1) at 65,536 even steps: a draw is one look-up
@@ -137,3 +138,31 @@ def scaled_deviations(
     with np.errstate(divide="ignore", invalid="ignore"):
         scaled = (replicate - estimate) / se
     return np.where(np.isfinite(scaled), scaled, 0.0)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Lower and upper end."""
+
+    low: float
+    high: float
+
+
+def share_interval(share: float, se: float, n_clusters: int, n: int) -> Interval:
+    """95% interval of a share of ``n`` values of ``n_clusters`` clusters, within 0 and 1.
+
+    Clopper and Pearson's for as many independent values as know the share as well as these do; as many as clusters
+    where all values are alike. Source: Korn and Graubard 1998, Survey Methodology 24.
+    """
+    if n_clusters < 2:
+        return Interval(0.0, 1.0)
+    upper = (1 + LEVEL) / 2
+    if share in (0.0, 1.0):
+        n_effective = float(n_clusters)
+    else:
+        few = float(t.ppf(upper, n - 1) / t.ppf(upper, n_clusters - 1)) ** 2
+        n_effective = min(share * (1 - share) / se**2 * few, float(n)) if se else float(n)
+    hits = share * n_effective
+    low = float(beta.ppf(1 - upper, hits, n_effective - hits + 1)) if hits > 0 else 0.0
+    high = float(beta.ppf(upper, hits + 1, n_effective - hits)) if hits < n_effective else 1.0
+    return Interval(low, high)

@@ -129,7 +129,8 @@ def _pairs(models: Sequence[GradedModel]) -> list[dict[str, Any]]:
 def _show_pairs(pairs: Sequence[Mapping[str, Any]]) -> None:
     """A line for each pair, those that differ most where there are many."""
     from tslens.grading.rubric import CRITERIA
-    from tslens.grading.summary import LEVEL, NOTABLE, POWER
+    from tslens.grading.summary import NOTABLE, POWER
+    from tslens.stats import LEVEL
 
     if not pairs:
         show("\nNo two of these models have means to compare.")

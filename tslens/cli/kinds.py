@@ -116,7 +116,7 @@ def show_kinds(report: KindsReport) -> None:
         f"above {report.twins:.2f}, the largest total of a head of five random twins. The kind of a head that is not\n"
         "beyond them may be that of a head that learned nothing.\n"
         "The rest are shares of the nats: what only distance tells, what only tokens tell (and of that what\n"
-        "parts of speech tell), what either tells, what neither does. 95% intervals over stories.\n"
+        "parts of speech tell), what either tells, what neither does. ±: longer side of the 95% interval.\n"
         f"Predictors were fitted on {first} and {second} stories, each half read by those of the other. A kind\n"
         "leads by a share of 0.1 and twice the other; unclear: the stories leave it open."
     )
@@ -144,4 +144,5 @@ def _cells(one: HeadKind) -> list[str]:
 
 
 def _interval(one: Interval) -> str:
-    return f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]"
+    """With the longer side of its interval."""
+    return f"{one.value:.2f} ±{max(one.high - one.value, one.value - one.low):.2f}"

@@ -31,8 +31,7 @@ from jaxtyping import Float
 from scipy.stats import norm
 
 from tslens.grading.rubric import CRITERIA, Criterion
-from tslens.grading.summary import LEVEL
-from tslens.stats import N_REPLICATES, poisson_weights
+from tslens.stats import LEVEL, N_REPLICATES, poisson_weights
 from tslens.types import Grade, GradeFailure
 
 Metric = Literal["nominal", "ordinal", "interval"]

@@ -20,15 +20,15 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from pydantic import ConfigDict
-from scipy.stats import beta, t
 
 from tslens.errors import DataError
 from tslens.grading.prompts import Group, Outcome, ShortPrompt, answer_words
 from tslens.grading.rubric import SEPARATOR, Answer, refuse_doubled
-from tslens.grading.summary import LEVEL, MOST_FAILURES, Mean
+from tslens.grading.summary import MOST_FAILURES, Mean
 from tslens.grading.teacher import server_seed
 from tslens.llm.calls import Call, CallFailure
 from tslens.llm.ledger import Ledger
+from tslens.stats import share_interval
 from tslens.types import Graded, GradeFailure
 
 VERSION = 1  # of the words below: outcomes of two versions do not compare
@@ -242,22 +242,9 @@ def share_over_prompts(values: Iterable[tuple[str, float]]) -> Mean:
     share = float(means.mean())
     if n_prompts < 2:
         return Mean(share, None, None, n_prompts, n)
-    n_effective = _n_effective(share, float(means.var(ddof=1)) / n_prompts, n_prompts, n)
-    hits, tail = share * n_effective, (1 - LEVEL) / 2
-    low = float(beta.ppf(tail, hits, n_effective - hits + 1)) if hits > 0 else 0.0
-    high = float(beta.ppf(1 - tail, hits + 1, n_effective - hits)) if hits < n_effective else 1.0
-    return Mean(share, low, high, n_prompts, n)
-
-
-def _n_effective(share: float, variance: float, n_prompts: int, n: int) -> float:
-    """Independent answers that would know a share as well as these do. ``variance``: of the share."""
-    if share in (0.0, 1.0):
-        return float(n_prompts)
-    if variance == 0:
-        return float(n)
-    upper = (1 + LEVEL) / 2
-    few = float(t.ppf(upper, n - 1) / t.ppf(upper, n_prompts - 1)) ** 2
-    return min(share * (1 - share) / variance * few, float(n))
+    se = float(means.std(ddof=1)) / n_prompts**0.5
+    found = share_interval(share, se, n_prompts, n)
+    return Mean(share, found.low, found.high, n_prompts, n)
 
 
 # Prompts of the paper ---------------------------------------------------------------------------------------

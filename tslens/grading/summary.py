@@ -18,11 +18,12 @@ from jaxtyping import Float
 from scipy.stats import norm, t
 
 from tslens.grading.rubric import AGE_GROUPS, CRITERIA, AgeGroup, Criterion
+from tslens.stats import LEVEL
 from tslens.types import Grade, GradeFailure
 
 MOST_FAILURES = 0.1  # of the texts: above it there is no mean of a model
 NOTABLE = 0.3  # points: a difference that people would like to see
-POWER, LEVEL = 0.8, 0.95
+POWER = 0.8
 
 
 @dataclass(frozen=True)

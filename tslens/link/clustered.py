@@ -13,19 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.stats import beta, norm, t
+from scipy.stats import norm, t
 
-from tslens.stats import scaled_deviations
-
-LEVEL = 0.95
-
-
-@dataclass(frozen=True)
-class Interval:
-    """Lower and upper end."""
-
-    low: float
-    high: float
+from tslens.stats import LEVEL, Interval, scaled_deviations
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,23 +60,3 @@ class ClusteredMeans:
         largest = np.quantile(scaled_deviations(self.mean[1:], mean, se).max(1), LEVEL)
         ends: np.ndarray = mean - t.ppf(norm.cdf(largest), np.maximum(self.n_clusters - 1, 1)) * se
         return ends
-
-
-def share_interval(share: float, se: float, n_clusters: int, n: int) -> Interval:
-    """95% interval of a share of ``n`` values of ``n_clusters`` clusters, within 0 and 1.
-
-    Clopper and Pearson's for as many independent values as know the share as well as these do; as many as clusters
-    where all values are alike. Source: Korn and Graubard 1998, Survey Methodology 24.
-    """
-    if n_clusters < 2:
-        return Interval(0.0, 1.0)
-    upper = (1 + LEVEL) / 2
-    if share in (0.0, 1.0):
-        n_effective = float(n_clusters)
-    else:
-        few = float(t.ppf(upper, n - 1) / t.ppf(upper, n_clusters - 1)) ** 2
-        n_effective = min(share * (1 - share) / se**2 * few, float(n)) if se else float(n)
-    hits = share * n_effective
-    low = float(beta.ppf(1 - upper, hits, n_effective - hits + 1)) if hits > 0 else 0.0
-    high = float(beta.ppf(upper, hits + 1, n_effective - hits)) if hits < n_effective else 1.0
-    return Interval(low, high)

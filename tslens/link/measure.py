@@ -23,11 +23,11 @@ from jaxtyping import Float
 
 from tslens.causal.rerun import losses_at
 from tslens.link.batches import BATCH_TOKENS, ReadoutBatch, by_readout, pack
-from tslens.link.clustered import ClusteredMeans, share_interval
+from tslens.link.clustered import ClusteredMeans
 from tslens.link.pairs import Capability, Readout
 from tslens.model.ngram import NgramModel
 from tslens.model.story_model import StoryModel
-from tslens.stats import poisson_weights, second_half
+from tslens.stats import poisson_weights, second_half, share_interval
 
 CHANCE = 0.5
 ROUNDING = 1e-4  # nats: a smaller difference is none
@@ -41,7 +41,7 @@ class ReadoutScore:
     """What a readout says of a model, means over its items.
 
     ``difference`` in nats and ``accuracy`` from 0 to 1, each with its 95% interval over clusters (of the difference by
-    studentised bootstrap, of the accuracy by ``clustered.share_interval``). ``least_accuracy``: the
+    studentised bootstrap, of the accuracy by ``stats.share_interval``). ``least_accuracy``: the
     one-sided 95% lower end, corrected for all readouts of the model. ``accuracy_halves``: on either half of the
     clusters, None where a half has none.
     """

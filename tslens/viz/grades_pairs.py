@@ -9,7 +9,8 @@ from typing import Any
 
 from tslens.grading.results import GradedModel
 from tslens.grading.rubric import CRITERIA, Criterion
-from tslens.grading.summary import LEVEL, Mean, paired
+from tslens.grading.summary import Mean, paired
+from tslens.stats import LEVEL
 from tslens.types import Grade
 from tslens.viz.grades_table import ABSENT, REFERENCES, draw_difference
 from tslens.viz.page import escape, number, signed
