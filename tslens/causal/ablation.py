@@ -1,8 +1,9 @@
 """A model without some of its components: heads, neurons, layers.
 
 While :func:`ablated` holds, hooks on the model replace what a component gives to the residual stream. Whatever runs the
-model then (generation, loss, logits) runs without the component, as if its output weights were zero. The decoder of our
-own models sees these hooks and takes zero weights instead (``model.silence``), so text is written at full speed.
+model then (generation, loss, logits) runs without the component: with zero in its place, as if its output weights were
+zero, or with its mean over all positions. The decoder of our own models sees these hooks and takes other output weights
+instead (``model.silence``), so text is written at full speed.
 
 | component | what is zero |
 |---|---|
@@ -10,6 +11,8 @@ own models sees these hooks and takes zero weights instead (``model.silence``), 
 | ``L0N117`` | the activation of MLP neuron 117 of layer 0 (``hook_post``) |
 | ``L0.attn``, ``L0.mlp`` | all that the attention or the MLP of layer 0 writes, its bias too |
 | ``L0`` | both |
+
+By its mean, a whole attention is all of its heads, and a whole MLP all of its neurons: their biases stay.
 """
 
 from __future__ import annotations
@@ -19,11 +22,15 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from tslens.errors import ModelError, UsageError
 from tslens.model.silence import Silence
 from tslens.types import HeadId, NeuronId
+
+if TYPE_CHECKING:
+    from tslens.causal.means import Means
+    from tslens.model.prefix import Part
 
 
 @dataclass(frozen=True)
@@ -61,15 +68,19 @@ def parse_component(text: str) -> Component:
 
 
 @contextmanager
-def ablated(model: Hookable, components: Sequence[Component]) -> Iterator[None]:
-    """Run a model without these components, their output replaced by zero, inside a ``with`` block.
+def ablated(
+    model: Hookable, components: Sequence[Component], *, means: Means | None = None, share: float = 1.0
+) -> Iterator[None]:
+    """Run a model without these components inside a ``with`` block.
 
+    Their output is replaced by zero, or with ``means`` by its mean over all positions, where text that is being written
+    has no end yet. ``share``: how far it goes there, from 0, not at all, to 1.
     The hooks are taken off at its end, whatever ends it; other hooks on the model stay. Blocks can be nested.
     Raises UsageError for a component that the model does not have, ModelError where it lacks the hook point.
     """
     hooked: Any = getattr(model, "bridge", model)
     points = hooked.hook_dict
-    silences = _silences(model, components, points)
+    silences = _silences(model, components, points, means, share)
     added: list[tuple[Any, Any]] = []
     try:
         for name, silence in silences.items():
@@ -112,35 +123,52 @@ def _choice(prefix: str, n: int) -> str:
     return f"The only one is {prefix}0." if n == 1 else f"Choose one from {prefix}0 to {prefix}{n - 1}."
 
 
-def _silences(model: Hookable, components: Sequence[Component], points: Any) -> dict[str, Silence]:
+def _silences(
+    model: Hookable, components: Sequence[Component], points: Any, means: Means | None, share: float
+) -> dict[str, Silence]:
     """What each hook point no longer lets through, all components together."""
-    units: dict[str, list[int]] = defaultdict(list)
+    units: dict[tuple[int, Part], set[int]] = defaultdict(set)
     whole: set[str] = set()
     for component in components:
         check_component(model, component)
-        for name in _points_of(component):
+        for layer, part, index in _units_of(model, component):
+            name = _point(layer, part, whole=index is None and means is None)
             if name not in points:
                 raise ModelError(
                     f"{component} cannot be ablated: this model has no hook point {name}.",
                     "Ablate another component, or use a model that has it.",
                 )
-            if isinstance(component, LayerId):
+            if index is not None:
+                units[layer, part].add(index)
+            elif means is None:
                 whole.add(name)
             else:
-                units[name].append(component.index)
-    of_units = {
-        name: Silence(tuple(index), model.cfg.n_heads if name.endswith("hook_z") else model.cfg.d_mlp)
-        for name, index in units.items()
-    }
-    return of_units | {name: Silence(None, 1) for name in whole}
+                units[layer, part] |= set(range(_n_units(model, part)))
+    silences = {name: Silence(None, 1, share=share) for name in whole}
+    for (layer, part), chosen in units.items():
+        sorted_units = sorted(chosen)
+        value = None if means is None else (means.z_overall if part == "attn" else means.post_overall)[layer]
+        silences[_point(layer, part, whole=False)] = Silence(
+            tuple(sorted_units), _n_units(model, part), None if value is None else value[sorted_units], share
+        )
+    return silences
 
 
-def _points_of(component: Component) -> list[str]:
-    """Hook points at which a component is silent."""
-    block = f"blocks.{component.layer}"
-    if isinstance(component, HeadId):
-        return [f"{block}.attn.hook_z"]
-    if isinstance(component, NeuronId):
-        return [f"{block}.mlp.hook_post"]
-    parts = (component.part,) if component.part else ("attn", "mlp")
-    return [f"{block}.hook_{part}_out" for part in parts]
+def _n_units(model: Hookable, part: Part) -> int:
+    n_units: int = model.cfg.n_heads if part == "attn" else model.cfg.d_mlp
+    return n_units
+
+
+def _units_of(model: Hookable, component: Component) -> list[tuple[int, Part, int | None]]:
+    """Layer, half and number of what a component is made of; None: all of the half."""
+    if isinstance(component, LayerId):
+        parts: tuple[Part, ...] = (component.part,) if component.part else ("attn", "mlp")
+        return [(component.layer, part, None) for part in parts]
+    return [(component.layer, "attn" if isinstance(component, HeadId) else "mlp", component.index)]
+
+
+def _point(layer: int, part: Part, *, whole: bool) -> str:
+    """Hook point at which heads, neurons, or all of an attention or MLP are silent."""
+    if whole:
+        return f"blocks.{layer}.hook_{part}_out"
+    return f"blocks.{layer}.attn.hook_z" if part == "attn" else f"blocks.{layer}.mlp.hook_post"

@@ -42,10 +42,14 @@ MAX_VARIANTS = 8  # copies of a batch that run at once
 
 @dataclass(frozen=True)
 class Intervention:
-    """Components that are replaced together, at all positions, in one way."""
+    """Components that are replaced together, at all positions, in one way.
+
+    ``share``: how far they go to what replaces them, from 0, not at all, to 1.
+    """
 
     components: tuple[Component, ...]
     method: Replacement
+    share: float = 1.0
 
 
 class ReadRows(Protocol):
@@ -110,12 +114,12 @@ class Ablator:
             if len(of_one) == 1 and not of_one[0].is_silent:
                 together[of_one[0].layer, of_one[0].part].append(i)
             else:
-                under[i] = run.hooked(of_one, interventions[i].method)
+                under[i] = run.hooked(of_one, interventions[i])
         step = max(1, self.max_variants)
         for (layer, part), index in sorted(together.items()):
             for first in range(0, len(index), step):
                 chosen = index[first : first + step]
-                changes = torch.stack([run.change(halves[i][0], interventions[i].method) for i in chosen])
+                changes = torch.stack([run.change(halves[i][0], interventions[i]) for i in chosen])
                 under[chosen] = clean
                 changed = changes.flatten(1).any(1).nonzero()[:, 0].tolist()  # the others give what they gave
                 if changed:
@@ -195,17 +199,17 @@ class _Run:
         flat = losses_at(self.model, final.flatten(0, 1), self.targets.repeat(len(change)))
         return rearrange(flat, "(v p) -> v p", v=len(change))
 
-    def change(self, half: _Half, method: Replacement) -> Float[Tensor, "row pos d_model"]:
+    def change(self, half: _Half, how: Intervention) -> Float[Tensor, "row pos d_model"]:
         """How what a half of a layer writes changes."""
-        missing = self._replaced(half, method) - self._given(half)
+        missing = how.share * (self._replaced(half, how.method) - self._given(half))
         if half.part == "attn":
             return einsum(missing, self.prefix.output(half.layer)[half.units], "r p h e, h e d -> r p d")
         return missing @ self.model.mlp_output(half.layer)[half.units]
 
-    def hooked(self, halves: Sequence[_Half], method: Replacement) -> Float[np.ndarray, " position"]:
+    def hooked(self, halves: Sequence[_Half], how: Intervention) -> Float[np.ndarray, " position"]:
         """Losses of the whole model, every half replaced by a hook."""
         hooked = _hookable(self.model)
-        hooks = [self._hook(half, method) for half in halves]
+        hooks = [self._hook(half, how) for half in halves]
         missing = [name for name, _ in hooks if name not in hooked.hook_dict]
         if missing:
             raise ModelError(
@@ -216,16 +220,16 @@ class _Run:
             final = self.model.final_residual(self.prefix.tokens)
         return self.losses(final[self.at])
 
-    def _hook(self, half: _Half, method: Replacement) -> tuple[str, Callable[..., Tensor]]:
+    def _hook(self, half: _Half, how: Intervention) -> tuple[str, Callable[..., Tensor]]:
         block = f"blocks.{half.layer}"
         if half.is_silent:
-            return f"{block}.hook_{half.part}_out", lambda written, hook: torch.zeros_like(written)
-        new = self._replaced(half, method)
+            return f"{block}.hook_{half.part}_out", lambda written, hook: written * (1 - how.share)
+        new = self._replaced(half, how.method)
         shape = (*new.shape[:2], -1, *new.shape[3:])  # some models hold the heads of z side by side
 
         def replace(given: Tensor, hook: Any) -> Tensor:
             by_unit = given.clone().reshape(shape)
-            by_unit[:, :, half.units] = new
+            by_unit[:, :, half.units] = torch.lerp(by_unit[:, :, half.units], new, how.share)
             return by_unit.reshape(given.shape)
 
         return f"{block}.attn.hook_z" if half.part == "attn" else f"{block}.mlp.hook_post", replace

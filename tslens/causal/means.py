@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from einops import repeat
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -41,14 +42,19 @@ class PositionMean:
         self._sum = self._sum + of_batch
         self._n = _lengthened(self._n, 0, longest) + _lengthened(is_real.sum(0), 0, longest)
 
+    def overall(self) -> Float[Tensor, "layer *unit"]:
+        """The mean over all positions of all rows, float64. Raises ValueError if nothing was added."""
+        if self._sum is None or not self._n.sum():
+            raise ValueError("no story was added")
+        return self._sum.sum(1) / self._n.sum()
+
     def mean(self, n_pos: int) -> Float[Tensor, "layer pos *unit"]:
         """The mean at the first ``n_pos`` positions, float64; where no row reached, over all positions.
 
         Raises ValueError if nothing was added.
         """
-        if self._sum is None or not self._n.sum():
-            raise ValueError("no story was added")
-        overall = self._sum.sum(1, keepdim=True) / self._n.sum()
+        overall = self.overall()[:, None]
+        assert self._sum is not None
         n = self._n.reshape(1, -1, *[1] * (self._sum.ndim - 2))
         reached = torch.where(n > 0, self._sum / n.clamp(min=1), overall)[:, :n_pos]
         beyond = overall.expand(-1, n_pos - reached.shape[1], *overall.shape[2:])
@@ -63,10 +69,25 @@ def _lengthened(total: Tensor, axis: int, size: int) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Means:
-    """``z``: what each head has mixed at each position on average; ``post``: what each neuron gives. Float64."""
+    """``z``: what each head has mixed at each position on average; ``post``: what each neuron gives. Float64.
+
+    ``z_overall``, ``post_overall``: the same over all positions.
+    """
 
     z: Float[Tensor, "layer pos head d_head"]
     post: Float[Tensor, "layer pos neuron"]
+    z_overall: Float[Tensor, "layer head d_head"]
+    post_overall: Float[Tensor, "layer neuron"]
+
+    def everywhere(self) -> Means:
+        """Means that know no position: at each that over all, as text that is being written is ablated."""
+        n_pos = self.z.shape[1]
+        return Means(
+            repeat(self.z_overall, "l h e -> l p h e", p=n_pos),
+            repeat(self.post_overall, "l n -> l p n", p=n_pos),
+            self.z_overall,
+            self.post_overall,
+        )
 
 
 @torch.no_grad()
@@ -86,4 +107,4 @@ def read_means(
         prefix = model.prefix(tokens)
         z.add([prefix.z(layer) for layer in range(prefix.n_layers)], length)
         post.add(list(model.neuron_activations(tokens)), length)
-    return Means(z.mean(n_pos), post.mean(n_pos))
+    return Means(z.mean(n_pos), post.mean(n_pos), z.overall(), post.overall())

@@ -27,7 +27,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tslens.model.attention import KeyValues, Place, allowed_pairs
-from tslens.model.silence import Silence, silences_on
+from tslens.model.silence import folded, silences_on
 
 if TYPE_CHECKING:
     from transformer_lens.hook_points import HookPoint
@@ -72,8 +72,8 @@ class CachedDecoder:
     """The decoder of a :class:`TinyTransformer`.
 
     A model that nobody watches runs here, on weights that are put together once, at ``start``. Hooks that silence a
-    component (``silence``) are obeyed by zero weights. Where any other hook is on the model, or hooks have changed
-    since ``start``, the model itself runs, so that every hook is obeyed: with the prompts first (padding behind the
+    component (``silence``) are obeyed by other output weights. Where any other hook is on the model, or hooks have
+    changed since ``start``, the model itself runs, so that every hook is obeyed: with the prompts first (padding behind the
     shorter ones), then one token of each row. Rows that were not asked for may follow. Hooks on scores and patterns
     raise ModelError.
     """
@@ -165,23 +165,13 @@ def _prepare(block: Block) -> _Layer:
     attn, mlp = block.attn, block.mlp
     qkv = torch.cat([rearrange(weight, "h d e -> (h e) d") for weight in (attn.W_Q, attn.W_K, attn.W_V)])
     heads, neurons, attn_out, mlp_out = (list(silences_on(point).values()) for point in _outputs(block))
-    W_O, b_O, W_out, b_out = (weight.detach() for weight in (attn.W_O, attn.b_O, mlp.W_out, mlp.b_out))
-    for silence in heads:
-        W_O = _without(W_O, silence)
-    for silence in neurons:
-        W_out = _without(W_out, silence)
-    if attn_out:
-        W_O, b_O = torch.zeros_like(W_O), torch.zeros_like(b_O)
-    if mlp_out:
-        W_out, b_out = torch.zeros_like(W_out), torch.zeros_like(b_out)
+    W_O, b_O = folded(attn.W_O.detach(), attn.b_O.detach(), heads)
+    W_out, b_out = folded(mlp.W_out.detach(), mlp.b_out.detach(), neurons)
+    for silence in attn_out:
+        W_O, b_O = W_O * (1 - silence.share), b_O * (1 - silence.share)
+    for silence in mlp_out:
+        W_out, b_out = W_out * (1 - silence.share), b_out * (1 - silence.share)
     return _Layer(block, qkv, rearrange(W_O, "h e d -> d (h e)").contiguous(), b_O, W_out, b_out)
-
-
-def _without(weight: Float[Tensor, "unit ..."], silence: Silence) -> Float[Tensor, "unit ..."]:
-    """Output weights in which some units, or all of them, are zero."""
-    weight = weight.clone()
-    weight[slice(None) if silence.units is None else list(silence.units)] = 0
-    return weight
 
 
 def _read_layer(
