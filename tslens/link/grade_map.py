@@ -1,0 +1,174 @@
+"""The map by grades: what components take from each criterion of a judge, in texts written without them.
+
+The model writes on the same prompts with the same random numbers, whole and under each ablation (the mean over all
+positions, ``causal.ablation``), and the same judge grades all of it. Drops are paired, text by text, and clustered by
+prompt; beside every component stand random sets that cost as much loss (``random_sets``). The unit is what one planted
+fault costs with the same judge (``judge_doses``), for a criterion without a fault one point.
+
+Axes: item (prompt and sample), column (what was ablated).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from tslens.causal.ablation import Component, ablated
+from tslens.causal.means import Means
+from tslens.grading.completions import Prompt, write_completions
+from tslens.grading.expected import EXPECTED
+from tslens.grading.judge import Judge, Outcome
+from tslens.grading.planted import plant_pairs
+from tslens.grading.rubric import CRITERIA, Criterion
+from tslens.link.drops import ItemTable, drops_of
+from tslens.link.groups import Group
+from tslens.link.map_report import MapRow
+from tslens.link.map_status import status_of
+from tslens.link.random_sets import Rung, expected_of
+from tslens.model.story_model import StoryModel
+from tslens.types import Grade, Graded, Story
+
+DOSE = "medium"  # strength of the faults that make the unit
+POINT = 1.0  # the unit of a criterion that no fault is for
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How texts are drawn: the same for all, so that random numbers are common."""
+
+    samples: int
+    max_tokens: int
+    temperature: float
+    seed: int
+
+
+def write_without(
+    model: StoryModel,
+    prompts: Sequence[Prompt],
+    components: Sequence[Component],
+    means: Means,
+    drawing: Drawing,
+    progress: Callable[[int], None] = lambda n_done: None,
+) -> list[Graded]:
+    """What a model writes on prompts with components at their mean over all positions; of none, as it is."""
+    hookable: Any = model
+    without: AbstractContextManager[None] = (
+        ablated(hookable, components, means=means) if components else nullcontext()
+    )
+    with without:
+        return write_completions(
+            model,
+            prompts,
+            samples=drawing.samples,
+            max_tokens=drawing.max_tokens,
+            temperature=drawing.temperature,
+            seed=drawing.seed,
+            progress=progress,
+        )
+
+
+def judge_doses(judge: Judge, stories: Iterable[Story], *, seed: int) -> dict[Criterion, float]:
+    """What one planted fault of medium strength costs with a judge, in points, by the criterion that it should hit.
+
+    ``stories``: labelled. Mean over the pairs of a kind of fault, then over the kinds of a criterion
+    (``grading.expected``). A criterion without a fault, or one whose faults the judge does not see, has none.
+    """
+    pairs = list(plant_pairs(stories, strengths=(DOSE,), seed=seed, source="author"))
+    texts = [text for pair in pairs for text in (pair.clean, pair.twin)]
+    outcomes = judge.grade(texts)
+    of_kind: dict[str, list[float]] = defaultdict(list)
+    for pair, clean, twin in zip(pairs, outcomes[::2], outcomes[1::2], strict=True):
+        if isinstance(clean, Grade) and isinstance(twin, Grade):
+            name = EXPECTED[pair.kind].criterion
+            of_kind[pair.kind].append(getattr(clean, name) - getattr(twin, name))
+    doses: dict[Criterion, list[float]] = defaultdict(list)
+    for kind, drops in of_kind.items():
+        doses[EXPECTED[kind].criterion].append(float(np.mean(drops)))
+    return {name: dose for name, found in doses.items() if (dose := float(np.mean(found))) > 0}
+
+
+def map_grades(
+    whole: Sequence[Outcome],
+    of_groups: Mapping[str, Sequence[Outcome]],
+    of_rungs: Sequence[Sequence[Outcome]],
+    groups: Sequence[Group],
+    rungs: Sequence[Rung],
+    costs: Mapping[str, float],
+    doses: Mapping[Criterion, float],
+    model: StoryModel,
+    *,
+    seed: int,
+) -> list[MapRow]:
+    """Rows of the groups that were graded, on every criterion.
+
+    ``whole``, ``of_groups``, ``of_rungs``: outcomes of the same texts in the same order, by the untouched model, by
+    name of the group, and of each rung. ``costs``: loss in nats per token by name of group and of rung, under the
+    same ablation. ``doses``: of ``judge_doses``. ``seed``: of the bootstrap.
+    """
+    graded = [group for group in groups if group.name in of_groups]
+    if not graded:
+        return []
+    clusters = [_key(one.graded.prompt_id) for one in whole]
+    clean = _points(whole)
+    own = np.stack([clean - _points(of_groups[group.name]) for group in graded], 1)
+    random = np.stack([clean - _points(of_rung) for of_rung in of_rungs], 1)
+    weights = [
+        expected_of(rungs, [costs[rung.name] for rung in rungs], group.draws[0], costs[group.name], model)
+        for group in graded
+    ]
+    expected = np.stack([_weighted(random, one) for one in weights], 1)
+    tables = [ItemTable(clusters, own[:, :, k]) for k in range(len(CRITERIA))]
+    beside = [ItemTable(clusters, (own - expected)[:, :, k]) for k in range(len(CRITERIA))]
+    drops, beyond = drops_of(tables, seed=seed), drops_of(beside, seed=seed)
+    rows = []
+    for k, name in enumerate(CRITERIA):
+        for i, group in enumerate(graded):
+            drop, more = drops[k][i], beyond[k][i]
+            if drop is None:
+                continue
+            row = MapRow(
+                component=group.name,
+                n_components=group.n_components,
+                delta_loss_nats=costs[group.name],
+                evidence="grade",
+                measure=name,
+                capability=name,
+                method="mean",
+                drop=drop,
+                whole=doses.get(name, POINT),
+                expected=None if more is None else float(np.nanmean(expected[:, i, k])),
+                beyond=more,
+                status=None,
+            )
+            scaled = None if more is None else more.scaled(1 / row.whole)
+            rows.append(replace(row, status=status_of(row.share, scaled, None, "grade")))
+    return rows
+
+
+def _points(outcomes: Sequence[Outcome]) -> Float[np.ndarray, "item criterion"]:
+    """Grades, NaN where a text has none."""
+    return np.array(
+        [[getattr(one, name) if isinstance(one, Grade) else np.nan for name in CRITERIA] for one in outcomes]
+    )
+
+
+def _weighted(
+    random: Float[np.ndarray, "item rung criterion"], weights: Float[np.ndarray, " rung"] | None
+) -> Float[np.ndarray, "item criterion"]:
+    """What random sets lose at a component's cost; NaN where a set that counts has no grade, or none reaches."""
+    if weights is None:
+        return np.full((len(random), random.shape[2]), np.nan)
+    used = weights != 0
+    total: np.ndarray = np.einsum("irc,r->ic", random[:, used], weights[used])
+    return total
+
+
+def _key(prompt_id: str) -> int:
+    return int.from_bytes(hashlib.blake2b(prompt_id.encode(), digest_size=8).digest(), "little")
