@@ -1,0 +1,105 @@
+"""What two groups of heads take from grades: texts written whole and without either, on common random numbers.
+
+Axes: group (distance, semantic), item (prompt and sample).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from tslens.causal.ablation import ablated
+from tslens.causal.means import Means
+from tslens.grading.completions import Prompt, write_completions
+from tslens.grading.judge import Outcome
+from tslens.grading.rubric import Criterion
+from tslens.link.conjecture import Matched
+from tslens.link.conjecture_labels import Labelling
+from tslens.link.conjecture_stats import OF_CONJECTURE, Measure
+from tslens.link.grade_map import Drawing, write_without
+from tslens.model.story_model import StoryModel
+from tslens.types import Grade, Graded
+
+LEAST_GRADED = 0.9  # of the texts, for a model to count
+
+
+def write_all(
+    model: StoryModel,
+    prompts: Sequence[Prompt],
+    labelling: Labelling,
+    matched: Matched,
+    means: Means,
+    drawing: Drawing,
+    progress: Callable[[int], None] = lambda n_done: None,
+) -> tuple[list[Graded], list[Graded], list[Graded]]:
+    """Texts of the whole model, without the distance heads, without the semantic ones; each group by its share."""
+    hookable: Any = model
+    whole = write_without(model, prompts, (), means, drawing, progress)
+    without = []
+    for heads, share in zip(labelling, matched.shares, strict=True):
+        with ablated(hookable, heads, means=means, share=share):
+            without.append(
+                write_completions(
+                    model,
+                    prompts,
+                    samples=drawing.samples,
+                    max_tokens=drawing.max_tokens,
+                    temperature=drawing.temperature,
+                    seed=drawing.seed,
+                    progress=progress,
+                )
+            )
+    return whole, without[0], without[1]
+
+
+@dataclass(frozen=True, eq=False)
+class GradedGroups:
+    """``measures``: of each criterion. ``n_graded``: texts with a grade from all three, of ``n_texts``."""
+
+    measures: list[Measure]
+    n_graded: int
+    n_texts: int
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether enough of the texts have their grades."""
+        return self.n_graded >= LEAST_GRADED * self.n_texts
+
+
+def grade_measures(
+    whole: Sequence[Outcome],
+    distance: Sequence[Outcome],
+    semantic: Sequence[Outcome],
+    doses: Mapping[Criterion, float],
+) -> GradedGroups:
+    """Drops of grammar and consistency, text by text, beside what one planted fault costs.
+
+    Outcomes of the same prompts and samples in the same order. Raises KeyError for a judge that has no dose of either.
+    """
+    clusters = [_key(one.graded.prompt_id) for one in whole]
+    measures, is_graded = [], np.ones(len(whole), dtype=bool)
+    for name in OF_CONJECTURE:
+        clean, *without = (_points(of_set, name) for of_set in (whole, distance, semantic))
+        taken = np.stack([clean - one for one in without])
+        is_graded &= np.isfinite(taken).all(0)
+        measures.append((name, taken, doses[name]))  # type: ignore[index]  # both are criteria too
+    kept = np.flatnonzero(is_graded).tolist()
+    found = [
+        Measure(name, name, [clusters[i] for i in kept], taken[:, kept], np.full(len(kept), dose))
+        for name, taken, dose in measures
+    ]
+    return GradedGroups(found, len(kept), len(whole))
+
+
+def _points(outcomes: Sequence[Outcome], name: str) -> Float[np.ndarray, " item"]:
+    """Grades, NaN where a text has none."""
+    return np.array([getattr(one, name) if isinstance(one, Grade) else np.nan for one in outcomes])
+
+
+def _key(prompt_id: str) -> int:
+    return int.from_bytes(hashlib.blake2b(prompt_id.encode(), digest_size=8).digest(), "little")
