@@ -11,6 +11,7 @@ import typer
 from tslens.cli import (
     ablate,
     audit,
+    circuit,
     compare,
     data,
     demo,
@@ -20,6 +21,7 @@ from tslens.cli import (
     grade,
     heads,
     kinds,
+    link,
     look,
     match,
     models,
@@ -47,6 +49,7 @@ app = typer.Typer(
 for command in (
     demo.demo,
     look.look,
+    circuit.circuit,
     models.models,
     train.train,
     generate.generate,
@@ -59,6 +62,7 @@ for command in (
     match.match,
     weights.weights,
     ablate.ablate,
+    link.link,
     grade.grade,
     compare.compare,
     export.export,

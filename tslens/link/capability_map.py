@@ -55,11 +55,15 @@ class WaysAgree:
 
 @dataclass(frozen=True)
 class ReadoutMap:
-    """``scores``: of all readouts. ``rows``: of those passed. ``agreement``: over the components of step 3."""
+    """``scores``: of all readouts. ``rows``: of those passed. ``agreement``: over the components of step 3.
+
+    ``loss_nats``: of the untouched model, mean over a story's tokens, then over stories; None where nothing is passed.
+    """
 
     scores: tuple[ReadoutScore, ...]
     rows: tuple[MapRow, ...]
     agreement: tuple[WaysAgree, ...]
+    loss_nats: float | None
 
 
 @torch.inference_mode()
@@ -85,7 +89,7 @@ def map_readouts(
     asked = {one.readout for one in scores if one.passes and one.difference > 0}
     passed = [one for one in readouts if one.name in asked]
     if not passed:
-        return ReadoutMap(scores, (), ())
+        return ReadoutMap(scores, (), (), None)
     rungs = random_rungs(model, seed=seed) if rungs is None else rungs
     run = _Run(model, passed, stories, seed, progress)
     sets = [group.draws[0] for group in groups]
@@ -96,7 +100,7 @@ def map_readouts(
     others = {method: run.read([group.draws[0] for group in again], method) for method in OTHER_METHODS}
     more = [row for method, read in others.items() for row in _plain_rows(run, read, again, method, seed)]
     agreement = _agreement({DECIDES: first.at([groups.index(one) for one in again]), **others}, passed)
-    return ReadoutMap(scores, tuple(_with_status(rows, more)), agreement)
+    return ReadoutMap(scores, tuple(_with_status(rows, more)), agreement, run.loss_nats)
 
 
 # Reading --------------------------------------------------------------------------------------------------
@@ -129,6 +133,7 @@ class _Run:
         self.ablator = Ablator(model, stories.means)
         self.batches = pack(readouts, seed=seed)
         self.whole: list[float] = []  # difference of the untouched model
+        self.loss_nats = float("nan")  # and its loss on the stories
 
     def read(self, sets: Sequence[tuple[Component, ...]], method: Replacement) -> _Read:
         """Costs and drops of sets of components by one way."""
@@ -140,6 +145,7 @@ class _Run:
             self.progress(step, n_done, n_stories + n_parts)
 
         costs = self.stories.costs(self.ablator, interventions, seed=self.seed, progress=read_stories)
+        self.loss_nats = float(costs.clean.mean())
         done = [n_stories]
 
         def losses_of(batch: ReadoutBatch) -> Float[np.ndarray, "variant position"]:

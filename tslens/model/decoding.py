@@ -73,8 +73,8 @@ class CachedDecoder:
 
     A model that nobody watches runs here, on weights that are put together once, at ``start``. Hooks that silence a
     component (``silence``) are obeyed by other output weights. Where any other hook is on the model, or hooks have
-    changed since ``start``, the model itself runs, so that every hook is obeyed: with the prompts first (padding behind the
-    shorter ones), then one token of each row. Rows that were not asked for may follow. Hooks on scores and patterns
+    changed since ``start``, the model itself runs, so that every hook is obeyed: with the prompts first (padding behind
+    the shorter ones), then one token of each row. Rows that were not asked for may follow. Hooks on scores and patterns
     raise ModelError.
     """
 

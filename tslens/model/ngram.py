@@ -39,6 +39,7 @@ from tslens.errors import DataError, ModelError, UsageError
 from tslens.files import atomic_write
 
 ORDERS = range(1, 6)
+MOST_TOKENS = 20_000_000  # that the package counts of a corpus, which bounds memory at about 2 GB
 SCHEMA = "tslens.ngram/1"
 _FALLBACK = np.array([0.0, 0.5, 1.0, 1.5])  # discounts of counts 0, 1, 2, 3 and above
 
@@ -157,7 +158,7 @@ class NgramModel:
         *,
         eos: int,
         max_tokens: int,
-        seed: int,
+        seed: int | Sequence[int],
         temperature: float = 1.0,
         context: Int[np.ndarray, " pos"] | None = None,
     ) -> Int[np.ndarray, " new"]:

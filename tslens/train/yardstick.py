@@ -7,11 +7,10 @@ from itertools import islice
 from tslens.corpus.shards import Corpus
 from tslens.files import RunFolder, read_json, write_json
 from tslens.model.loss import LossReport, evaluate
-from tslens.model.ngram import NgramModel
+from tslens.model.ngram import MOST_TOKENS, NgramModel
 from tslens.train.loop import FINAL_STORIES
 
 ORDER = 4
-MOST_TOKENS = 20_000_000  # of the training side that are counted, which bounds memory at about 2 GB
 
 
 def ngram_yardstick(corpus: Corpus, run: RunFolder) -> LossReport:

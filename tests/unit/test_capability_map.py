@@ -1,0 +1,188 @@
+"""The map on models of which it is known what carries a readout; statuses; what is saved is what is read."""
+
+import json
+from itertools import islice
+
+import pytest
+
+from tslens.errors import DataError, UsageError
+from tslens.link.capability_map import map_readouts
+from tslens.link.drops import Drop
+from tslens.link.groups import every_head, random_share
+from tslens.link.map_report import MapReport, MapRow, load_map, save_map
+from tslens.link.map_status import status_of
+from tslens.link.planted import plant_capability
+from tslens.link.random_sets import random_rungs
+from tslens.link.readouts import author_stories, make_readouts
+from tslens.link.story_costs import CostStories
+from tslens.model.load import find_model, open_model
+from tslens.provenance import provenance
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return open_model(find_model("shipped:l1_h64"), device="cpu").tokenizer
+
+
+@pytest.fixture(scope="module")
+def readouts(tokenizer):
+    told = list(islice(author_stories(), 60))
+    made = make_readouts(tokenizer, n_ctx=512, instruct=False, seed=0, n_pairs=60, stories=told)
+    return {one.name: one for one in made}
+
+
+@pytest.fixture(scope="module")
+def stories():
+    return list(islice(author_stories(), 10))
+
+
+@pytest.fixture(scope="module")
+def mapped(tokenizer, readouts, stories):
+    def run(kind, seed=3, readout=None):
+        planted = plant_capability(kind, tokenizer=tokenizer, seed=seed)
+        model = planted.model
+        found = map_readouts(
+            model,
+            [readouts[readout or planted.readout]],
+            CostStories(model, stories),
+            every_head(model),
+            seed=0,
+            rungs=random_rungs(model, seed=0, n_draws=2, shares=(0.06, 0.25, 0.5)),
+        )
+        return planted, found
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def carried(mapped):
+    return mapped("carried")
+
+
+def by_status(found):
+    return {row.component: row.status for row in found.rows if row.status is not None}
+
+
+def test_the_planted_head_is_found_and_no_other(carried):
+    planted, found = carried
+    statuses = by_status(found)
+    assert statuses.pop(str(planted.carrier)) == "carries"
+    assert set(statuses.values()) == {"no"}
+    (row,) = [r for r in found.rows if r.component == str(planted.carrier) and r.method == "mean"]
+    assert row.share.value == pytest.approx(1, abs=0.25)
+    assert row.drop.value == pytest.approx(row.share.value * found.scores[0].difference)
+
+
+def test_where_no_part_carries_it_none_is_found(mapped):
+    _, found = mapped("spread")
+    assert found.scores[0].passes
+    assert set(by_status(found).values()) <= {"no", "unclear"}
+
+
+def test_of_a_readout_that_is_not_passed_nothing_is_said(mapped):
+    _, found = mapped("none")
+    assert not found.scores[0].passes and found.rows == () and found.loss_nats is None
+
+
+def test_what_passes_and_ten_others_are_ablated_in_all_ways(carried):
+    _, found = carried
+    ways = {(row.component, row.method) for row in found.rows}
+    assert len(ways) == 8 * 3 == len(found.rows)  # eight heads: the carrier and ten or fewer others
+    assert {one.measure for one in found.agreement} == {"loss", "changed_pronoun"}
+    assert all(-1 <= one.spearman <= 1 for one in found.agreement)
+
+
+def test_groups_of_several_draws_are_refused(tokenizer, readouts, stories):
+    model = plant_capability("none", tokenizer=tokenizer, seed=0).model
+    with pytest.raises(UsageError, match="nothing to map"):
+        map_readouts(
+            model,
+            [readouts["agreement"]],
+            CostStories(model, stories),
+            [random_share(model, 0.5, seed=0)],
+            seed=0,
+        )
+
+
+# Statuses -------------------------------------------------------------------------------------------------
+
+
+def drop(low, *, value=0.4, halves=(0.3, 0.5)):
+    return Drop(value, low, 2 * value - low, low, 2 * value - low, 0.01, halves)
+
+
+@pytest.mark.parametrize(
+    ("share", "beyond", "others", "evidence", "expected"),
+    [
+        (drop(-0.1), drop(0.2), (drop(0.1), drop(0.1)), "readout", "no"),
+        (drop(0.04), drop(0.2), (drop(0.1), drop(0.1)), "readout", "unclear"),
+        (drop(0.2, halves=(0.3, -0.1)), drop(0.2), (drop(0.1),) * 2, "readout", "unclear"),
+        (drop(0.2, halves=(0.3, None)), drop(0.2), (drop(0.1),) * 2, "readout", "unclear"),
+        (drop(0.2), drop(-0.1), (drop(0.1), drop(0.1)), "readout", "general"),
+        (drop(0.2), None, (drop(0.1), drop(0.1)), "readout", "general"),
+        (drop(0.2), drop(0.1), (drop(0.1), drop(-0.1)), "readout", "candidate"),
+        (drop(0.2), drop(0.1), None, "readout", "candidate"),
+        (drop(0.2), drop(0.1), (drop(0.1), drop(0.1)), "readout", "carries"),
+        (drop(0.2), drop(0.1), None, "grade", "carries"),
+        (drop(0.2), None, None, "grade", "general"),
+    ],
+)
+def test_statuses(share, beyond, others, evidence, expected):
+    assert status_of(share, beyond, others, evidence) == expected
+
+
+# Reports --------------------------------------------------------------------------------------------------
+
+
+def row_of(component, status, *, evidence="readout", measure="tense", capability="grammar", value=0.4):
+    return MapRow(
+        component=component,
+        n_components=1,
+        delta_loss_nats=0.1,
+        evidence=evidence,
+        measure=measure,
+        capability=capability,
+        method="mean",
+        drop=drop(0.1, value=value),
+        whole=2.0,
+        expected=0.1,
+        beyond=drop(0.05, value=0.3),
+        status=status,
+    )
+
+
+ROWS = (
+    row_of("L0H1", "no"),
+    row_of("L0H1", "candidate", measure="agreement", value=0.2),
+    row_of("L0H1", "no", evidence="grade", measure="grammar"),
+    row_of("L0H2", "general"),
+    row_of("L0H2", "general", measure="agreement", value=0.9),
+    row_of("L0H2", "no", evidence="grade", measure="plot", capability="plot"),
+)
+
+
+def test_a_cell_is_the_strongest_row_of_either_evidence():
+    report = MapReport(ROWS, [], {}, {})
+    cells = {(cell.component, cell.capability): cell for cell in report.matrix()}
+    assert list(cells) == [(c, k) for c in ("L0H1", "L0H2") for k in ("grammar", "plot")]
+    first, second = cells["L0H1", "grammar"], cells["L0H2", "grammar"]
+    assert first.readout.measure == "agreement" and first.disagrees
+    assert second.readout.drop.value == 0.9 and second.grade is None and not second.disagrees
+    assert cells["L0H1", "plot"].readout is None is cells["L0H1", "plot"].grade
+
+
+def test_what_is_saved_is_what_is_read(tmp_path, carried):
+    _, found = carried
+    report = MapReport(
+        (*ROWS, *found.rows), [one.to_json() for one in found.scores], {"heads:x": ["L0H1"]}, {"seed": 0}
+    )
+    path = tmp_path / "map.jsonl"
+    record = provenance(command="", seed=0, data="", data_sha256="", started="", seconds=0.0)
+    save_map(report, path, record)
+    read = load_map(path)
+    assert read.rows == report.rows and read.members == report.members and read.header == report.header
+    assert list(read.readouts) == json.loads(json.dumps(report.readouts))
+    assert len(report.to_pandas()) == len(report.rows) and "share lost" in report._repr_html_()
+    path.write_text(path.read_text().replace('"whole"', '"hole"'))
+    with pytest.raises(DataError, match="no row of a capability map"):
+        load_map(path)

@@ -1,0 +1,140 @@
+"""``tslens link``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tslens.cli import options
+from tslens.cli.asking import LEDGERS, Terms
+from tslens.cli.console import say, show, show_json
+from tslens.cli.judging import OF_ASKING, judge_name, open_judge, parse_judge, refuse_for_local, refuse_given
+
+if TYPE_CHECKING:
+    from tslens.types import Provenance
+
+JSON_SCHEMA = "tslens.link/1"
+OF_GRADES = ("samples", "max_tokens", "most_graded", "prompts")
+"""Parameters that say what is graded."""
+
+
+def link(
+    context: typer.Context,
+    model: options.Model,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            "--judge",
+            help="Grade what is written without the components that readouts point at: local, or openai:MODEL. "
+            "Without it readouts only.",
+        ),
+    ] = None,
+    stories: options.Stories = None,
+    n_stories: Annotated[
+        int, typer.Option("--n-stories", min=2, help="Stories on which total loss and means are read.")
+    ] = 150,
+    pairs: Annotated[int, typer.Option("--pairs", min=20, help="Minimal pairs of each readout.")] = 300,
+    roles: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--roles",
+            help="Results of tslens heads or neurons; may be repeated. Default: the newest of the model.",
+        ),
+    ] = None,
+    most_graded: Annotated[
+        int,
+        typer.Option("--most-graded", min=1, help="Components that are graded, those that take most first."),
+    ] = 12,
+    prompts: Annotated[
+        str | None,
+        typer.Option("--prompts", help="beginnings, instructions (default of -instruct models), or a file."),
+    ] = None,
+    samples: Annotated[int, typer.Option("--samples", min=1, help="Texts of each prompt.")] = 5,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="Of one text.")] = 200,
+    base_url: options.BaseUrl = None,
+    budget: options.Budget = None,
+    price: options.Price = None,
+    dry_run: options.DryRun = False,
+    batch: options.Batch = False,
+    poll: options.Poll = None,
+    concurrency: options.Concurrency = 32,
+    timeout: options.Timeout = 120.0,
+    ledger: options.LedgerFolder = LEDGERS,
+    retry_failed: options.RetryFailed = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Results folder; RUN/results/link if absent.")
+    ] = None,
+    html: options.Html = None,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    as_json: options.Json = False,
+) -> None:
+    """Map which heads, layers and roles each capability depends on: by readouts, and with --judge by grades.
+
+    Every component is ablated and beside it random ones that cost as much loss. A stopped run goes on where it was.
+
+    Example: tslens link --model l1_h256
+
+    Example: tslens link --model l1_h256 --judge local --html map.html
+    """
+    say(f"tslens link: loading {model} (seed {seed})")
+    from tslens.cli.link_run import Wanted, map_of_grades, map_of_readouts, say_plan
+    from tslens.cli.link_table import show_map
+    from tslens.cli.opening import file_name, open_for_scan, record_of, say_loss, say_stories
+    from tslens.errors import UsageError
+    from tslens.files import check_page, check_writable
+    from tslens.link.map_report import save_map
+    from tslens.model.load import find_model
+
+    large = None if judge is None else parse_judge(judge)
+    if judge is None:
+        refuse_given(context, (*OF_GRADES, *OF_ASKING), "is for grades", "Add --judge, or leave it out.")
+    elif large is None:
+        refuse_for_local(context, OF_ASKING)
+    if dry_run and large is None:
+        raise UsageError("--dry-run is for a large model.", "Add --judge openai:MODEL.")
+    check_page(html)
+    terms = (
+        Terms(large, base_url, budget, price, concurrency, timeout, ledger, retry_failed, batch, poll)
+        if large
+        else None
+    )
+    source = find_model(model)
+    say(source.note)
+    folder = out or source.home.results("link")
+    check_writable(folder)
+    opened = open_for_scan(source, stories, n_stories, device=options.resolve_device(device))
+    say_loss(opened)
+    wanted = Wanted(pairs, tuple(roles or ()), most_graded, prompts, samples, max_tokens, seed)
+
+    def record() -> Provenance:
+        return record_of(opened, command=shlex.join(["tslens", *sys.argv[1:]]), seed=seed)
+
+    stem = file_name(opened, n_stories, seed, f"_pairs{pairs}", named=out is not None).removesuffix(".jsonl")
+    made = map_of_readouts(opened, wanted, folder / f"{stem}.jsonl", record)
+    say_stories(opened, made.stories.n_stories)
+    report, path = made.report, folder / f"{stem}.jsonl"
+    if judge is not None:
+        path = folder / f"{stem}_{judge_name(large).replace(':', '_')}.jsonl"
+        if dry_run:
+            assert large is not None and terms is not None
+            say_plan(opened, made, wanted, large, terms, path, as_json=as_json)
+            return
+        with open_judge(large, terms, path, seed=seed) as opened_judge:
+            report = map_of_grades(opened, made, wanted, opened_judge, path, record)
+        save_map(report, path, record())
+    if html is not None:
+        from tslens.viz.map_page import write_map_page
+
+        write_map_page(report, html)
+    if as_json:
+        rows = [row.to_json() for row in report.rows]
+        header = {"readouts": list(report.readouts), "members": dict(report.members), **report.header}
+        show_json({"schema": JSON_SCHEMA, **header, "rows": rows})
+    else:
+        show_map(report)
+        show("".join(f"wrote {one}\n" for one in (path, html) if one is not None).strip())
