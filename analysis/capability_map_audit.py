@@ -25,7 +25,6 @@ from tslens.files import read_jsonl, write_json, write_jsonl
 from tslens.link.capability_map import map_readouts
 from tslens.link.groups import every_head
 from tslens.link.planted import PLANTED_KINDS, Planted, plant_capability
-from tslens.link.random_sets import random_rungs
 from tslens.link.readouts import author_stories, make_readouts
 from tslens.link.story_costs import CostStories
 from tslens.model.load import find_model, open_model
@@ -34,7 +33,7 @@ from tslens.stats import share_interval
 
 SCHEMA = "tslens.capability_map_audit/1"
 TOKENIZER_OF = "shipped:l1_h64"
-N_MODELS, N_PAIRS, N_STORIES, N_DRAWS = 20, 100, 20, 2
+N_MODELS, N_PAIRS, N_STORIES, N_SOURCE = 30, 80, 15, 80
 
 
 def main() -> None:
@@ -48,17 +47,15 @@ def main() -> None:
     tokenizer = open_model(find_model(TOKENIZER_OF), device="cpu").tokenizer
     if not isinstance(tokenizer, StoryTokenizer):
         raise SystemExit("A shipped model has a tokenizer of stories.")
-    readouts = make_readouts(tokenizer, n_ctx=512, instruct=False, seed=asked.seed, n_pairs=N_PAIRS)
-    stories = list(islice(author_stories(), N_STORIES))
     rows: list[dict[str, Any]] = []
     for kind in PLANTED_KINDS:
         for number in range(asked.models):
             planted = plant_capability(kind, tokenizer=tokenizer, seed=asked.seed + number)
-            rows.append({"seed": asked.seed + number, **mapped(planted, readouts, stories, asked.seed)})
+            rows.append({"seed": asked.seed + number, **mapped(planted, tokenizer, asked.seed + number)})
             print(".", end="", flush=True, file=sys.stderr)
     print(file=sys.stderr)
     path = asked.out / "audit.jsonl"
-    write_jsonl(path, SCHEMA, {"n_pairs": N_PAIRS, "n_stories": N_STORIES, "n_draws": N_DRAWS}, rows)
+    write_jsonl(path, SCHEMA, {"n_pairs": N_PAIRS, "n_stories": N_STORIES}, rows)
     record = provenance(
         command=shlex.join(["python", *sys.argv]),
         seed=asked.seed,
@@ -71,16 +68,19 @@ def main() -> None:
     print(table(read_jsonl(path, SCHEMA)[1]))
 
 
-def mapped(planted: Planted, readouts: Sequence[Any], stories: Sequence[Any], seed: int) -> dict[str, Any]:
-    """What the map says of a planted model: whether it passes, and the status of every head."""
+def mapped(planted: Planted, tokenizer: StoryTokenizer, seed: int) -> dict[str, Any]:
+    """What the map says of a planted model, on stories of its own: whether it passes, and the status of every head."""
     model = planted.model
+    told = list(islice(author_stories(), seed * N_SOURCE, (seed + 1) * N_SOURCE))
+    readouts = make_readouts(
+        tokenizer, n_ctx=model.cfg.n_ctx, instruct=False, seed=seed, n_pairs=N_PAIRS, stories=told
+    )
     found = map_readouts(
         model,
         [one for one in readouts if one.name == planted.readout],
-        CostStories(model, stories),
+        CostStories(model, told[:N_STORIES]),
         every_head(model),
         seed=seed,
-        rungs=random_rungs(model, seed=seed, n_draws=N_DRAWS),
     )
     return {
         "kind": planted.kind,
@@ -96,7 +96,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     """Markdown: by kind, how many planted heads are found, and in how many models anything else is."""
     lines = [
         "| kind | models | readout passed | planted head carries | other heads | of these carries or candidate | "
-        "models with any, 95% | of these above zero (unclear, general) |",
+        "above zero for sure | models with any above zero, 95% |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for kind in PLANTED_KINDS:
@@ -106,15 +106,15 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         others = [
             [status for head, status in row["statuses"].items() if head != row["carrier"]] for row in asked
         ]
-        false = [sum(status in ("carries", "candidate") for status in of_one) for of_one in others]
-        above = sum(status in ("unclear", "general") for of_one in others for status in of_one)
-        n_wrong = sum(n > 0 for n in false)
-        ends = share_interval(n_wrong / len(false), 0.0, len(false), len(false)) if false else None
-        told = "" if ends is None else f"{n_wrong} of {len(false)} ({ends.low:.2f} to {ends.high:.2f})"
+        false = sum(status in ("carries", "candidate") for of_one in others for status in of_one)
+        above = [sum(status not in ("no", "hinders") for status in of_one) for of_one in others]
+        n_wrong = sum(n > 0 for n in above)
+        ends = share_interval(n_wrong / len(above), 0.0, len(above), len(above)) if above else None
+        told = "" if ends is None else f"{n_wrong} of {len(above)} ({ends.low:.2f} to {ends.high:.2f})"
         found = f"{carriers.count('carries')} of {len(carriers)}" if carriers else "none planted"
         lines.append(
-            f"| {kind} | {len(of_kind)} | {len(asked)} | {found} | {sum(map(len, others))} | {sum(false)} | {told} | "
-            f"{above} |"
+            f"| {kind} | {len(of_kind)} | {len(asked)} | {found} | {sum(map(len, others))} | {false} | {sum(above)} | "
+            f"{told} |"
         )
     return "\n".join(lines)
 

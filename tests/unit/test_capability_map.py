@@ -1,6 +1,7 @@
 """The map on models of which it is known what carries a readout; statuses; what is saved is what is read."""
 
 import json
+from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -10,7 +11,7 @@ from tslens.link.capability_map import map_readouts
 from tslens.link.drops import Drop
 from tslens.link.groups import every_head, random_share
 from tslens.link.map_report import MapReport, MapRow, load_map, save_map
-from tslens.link.map_status import status_of
+from tslens.link.map_status import status_of, with_statuses
 from tslens.link.planted import plant_capability
 from tslens.link.random_sets import random_rungs
 from tslens.link.readouts import author_stories, make_readouts
@@ -47,7 +48,7 @@ def mapped(tokenizer, readouts, stories):
             CostStories(model, stories),
             every_head(model),
             seed=0,
-            rungs=random_rungs(model, seed=0, n_draws=2, shares=(0.06, 0.25, 0.5)),
+            rungs=random_rungs(model, seed=0, shares=(0.1, 0.5)),
         )
         return planted, found
 
@@ -85,9 +86,12 @@ def test_of_a_readout_that_is_not_passed_nothing_is_said(mapped):
 
 
 def test_what_passes_and_ten_others_are_ablated_in_all_ways(carried):
-    _, found = carried
+    planted, found = carried
     ways = {(row.component, row.method) for row in found.rows}
     assert len(ways) == 8 * 3 == len(found.rows)  # eight heads: the carrier and ten or fewer others
+    rungs = random_rungs(planted.model, seed=0, shares=(0.1, 0.5))
+    holds = sum(planted.carrier in rung.components for rung in rungs)
+    assert 0 < found.random.n <= len(rungs) and found.random.n_more <= holds < len(rungs)
     assert {one.measure for one in found.agreement} == {"loss", "changed_pronoun"}
     assert all(-1 <= one.spearman <= 1 for one in found.agreement)
 
@@ -111,30 +115,46 @@ def drop(low, *, value=0.4, halves=(0.3, 0.5)):
     return Drop(value, low, 2 * value - low, low, 2 * value - low, 0.01, halves)
 
 
+ABOVE, BELOW = drop(0.1), drop(-0.1)
+
+
 @pytest.mark.parametrize(
-    ("share", "beyond", "others", "evidence", "expected"),
+    ("share", "beyond", "reach", "others", "evidence", "expected"),
     [
-        (drop(-0.1), drop(0.2), (drop(0.1), drop(0.1)), "readout", "no"),
-        (drop(0.04), drop(0.2), (drop(0.1), drop(0.1)), "readout", "unclear"),
-        (drop(0.2, halves=(0.3, -0.1)), drop(0.2), (drop(0.1),) * 2, "readout", "unclear"),
-        (drop(0.2, halves=(0.3, None)), drop(0.2), (drop(0.1),) * 2, "readout", "unclear"),
-        (drop(0.2), drop(-0.1), (drop(0.1), drop(0.1)), "readout", "general"),
-        (drop(0.2), None, (drop(0.1), drop(0.1)), "readout", "general"),
-        (drop(0.2), drop(0.1), (drop(0.1), drop(-0.1)), "readout", "candidate"),
-        (drop(0.2), drop(0.1), None, "readout", "candidate"),
-        (drop(0.2), drop(0.1), (drop(0.1), drop(0.1)), "readout", "carries"),
-        (drop(0.2), drop(0.1), None, "grade", "carries"),
-        (drop(0.2), None, None, "grade", "general"),
+        (drop(-0.9, value=-0.5), ABOVE, 0.1, (ABOVE, ABOVE), "readout", "hinders"),
+        (BELOW, ABOVE, 0.1, (ABOVE, ABOVE), "readout", "no"),
+        (drop(0.04), ABOVE, 0.1, (ABOVE, ABOVE), "readout", "unclear"),
+        (drop(0.2, halves=(0.3, -0.1)), ABOVE, 0.1, (ABOVE, ABOVE), "readout", "unclear"),
+        (drop(0.2, halves=(0.3, None)), ABOVE, 0.1, (ABOVE, ABOVE), "readout", "unclear"),
+        (drop(0.2), None, None, (ABOVE, ABOVE), "readout", "unclear"),
+        (drop(0.2), BELOW, 0.1, (ABOVE, ABOVE), "readout", "general"),
+        (drop(0.2), ABOVE, 0.5, (ABOVE, ABOVE), "readout", "general"),  # one more random set may take as much
+        (drop(0.2), ABOVE, 0.1, (ABOVE, BELOW), "readout", "candidate"),
+        (drop(0.2), ABOVE, 0.1, None, "readout", "candidate"),
+        (drop(0.2), ABOVE, 0.1, (ABOVE, ABOVE), "readout", "carries"),
+        (drop(0.2), ABOVE, 0.1, None, "grade", "carries"),
     ],
 )
-def test_statuses(share, beyond, others, evidence, expected):
-    assert status_of(share, beyond, others, evidence) == expected
+def test_statuses(share, beyond, reach, others, evidence, expected):
+    row = replace(row_of("L0H1", None, evidence=evidence), drop=share, whole=1.0, beyond=beyond, reach=reach)
+    assert status_of(row, others) == expected
+
+
+def test_statuses_of_a_map_take_the_other_ways_from_its_rows():
+    row = replace(row_of("L0H1", None), drop=drop(0.2), whole=1.0, beyond=ABOVE, reach=0.1)
+    ways = [replace(row, method=method, beyond=None, reach=None) for method in ("zero", "resample")]
+    assert [one.status for one in with_statuses([row, *ways])] == ["carries", None, None]
+    assert [one.status for one in with_statuses([row, ways[0]])] == ["candidate", None]
+    assert [one.status for one in with_statuses([row, *ways], floor=0.3)] == ["unclear", None, None]
+    graded = replace(row, evidence="grade")
+    assert with_statuses([graded])[0].status is None  # a criterion without a unit stays without
 
 
 # Reports --------------------------------------------------------------------------------------------------
 
 
 def row_of(component, status, *, evidence="readout", measure="tense", capability="grammar", value=0.4):
+    """A row whose interval of the drop ends 0.3 below its value."""
     return MapRow(
         component=component,
         n_components=1,
@@ -143,10 +163,11 @@ def row_of(component, status, *, evidence="readout", measure="tense", capability
         measure=measure,
         capability=capability,
         method="mean",
-        drop=drop(0.1, value=value),
+        drop=drop(value - 0.3, value=value),
         whole=2.0,
         expected=0.1,
         beyond=drop(0.05, value=0.3),
+        reach=0.1,
         status=status,
     )
 
@@ -154,7 +175,7 @@ def row_of(component, status, *, evidence="readout", measure="tense", capability
 ROWS = (
     row_of("L0H1", "no"),
     row_of("L0H1", "candidate", measure="agreement", value=0.2),
-    row_of("L0H1", "no", evidence="grade", measure="grammar"),
+    row_of("L0H1", "no", evidence="grade", measure="grammar", value=-0.25),
     row_of("L0H2", "general"),
     row_of("L0H2", "general", measure="agreement", value=0.9),
     row_of("L0H2", "no", evidence="grade", measure="plot", capability="plot"),
@@ -162,13 +183,15 @@ ROWS = (
 
 
 def test_a_cell_is_the_strongest_row_of_either_evidence():
-    report = MapReport(ROWS, [], {}, {})
+    report = MapReport(ROWS, [], {}, {"floor": 0.05})
     cells = {(cell.component, cell.capability): cell for cell in report.matrix()}
     assert list(cells) == [(c, k) for c in ("L0H1", "L0H2") for k in ("grammar", "plot")]
     first, second = cells["L0H1", "grammar"], cells["L0H2", "grammar"]
     assert first.readout.measure == "agreement" and first.disagrees
     assert second.readout.drop.value == 0.9 and second.grade is None and not second.disagrees
     assert cells["L0H1", "plot"].readout is None is cells["L0H1", "plot"].grade
+    unsure = replace(first, grade=row_of("L0H1", "no", evidence="grade", measure="grammar", value=0.1))
+    assert not unsure.disagrees  # its interval does not say that nothing is lost
 
 
 def test_what_is_saved_is_what_is_read(tmp_path, carried):

@@ -36,8 +36,8 @@ def graded(points, *, shift=0.0, seed=0):
 
 HEAD, OTHER = HeadId(0, 1), HeadId(1, 2)
 GROUPS = [Group("L0H1", "component", ((HEAD,),)), Group("L1H2", "component", ((OTHER,),))]
-RUNGS = [Rung(0, 0.1, (HeadId(0, 0),)), Rung(1, 0.1, (HeadId(1, 0),))]
-COSTS = {"L0H1": 0.1, "L1H2": 0.1, "random0:0.1": 0.2, "random1:0.1": 0.1}
+RUNGS = [Rung(draw, 0.1, (HeadId(draw % 2, 0),)) for draw in range(4)]
+COSTS = {"L0H1": 0.1, "L1H2": 0.1, **{rung.name: 0.4 if rung.draw < 2 else 0.1 for rung in RUNGS}}
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def model(random_model):
     return random_model("l2_h64")
 
 
-def rows_of(model, of_groups, *, rungs=(0.4, 0.2)):
+def rows_of(model, of_groups, *, rungs=(0.4, 0.5, 0.2, 0.25)):
     whole = graded(0.0)
     of_rungs = [graded(0.1, shift=shift, seed=9 + i) for i, shift in enumerate(rungs)]
     doses = {"grammar": 2.0, "consistency": 1.0}
@@ -64,8 +64,9 @@ def test_drops_are_paired_and_in_units_of_the_judge(model):
     assert row.beyond.value == pytest.approx(row.drop.value - row.expected)
     assert row.status == "carries"
     assert by_place["L1H2", "consistency"].status == "general"  # it takes what random sets of its cost take
-    assert by_place["L0H1", "creativity"].whole == 1.0  # a point: no fault is for it
-    assert by_place["L0H1", "plot"].status == "no" and by_place["L0H1", "plot"].drop.value == 0.0
+    creativity = by_place["L0H1", "creativity"]
+    assert creativity.whole == 1.0 and creativity.status is None  # a point: no fault is for it
+    assert by_place["L0H1", "plot"].status is None and by_place["L0H1", "plot"].drop.value == 0.0
 
 
 def test_a_text_without_a_grade_is_left_out_in_pairs(model):
@@ -78,11 +79,11 @@ def test_a_text_without_a_grade_is_left_out_in_pairs(model):
 
 
 def test_where_no_random_set_reaches_nothing_is_claimed(model):
-    costs = COSTS | {"L0H1": 0.5}
+    costs = COSTS | {"L0H1": 0.9}
     rows = map_grades(
         graded(0.0),
         {"L0H1": graded(0.1, shift=1.0, seed=1)},
-        [graded(0.1, seed=4), graded(0.1, seed=5)],
+        [graded(0.1, seed=4 + i) for i in range(4)],
         GROUPS,
         RUNGS,
         costs,
@@ -91,7 +92,15 @@ def test_where_no_random_set_reaches_nothing_is_claimed(model):
         seed=0,
     )
     assert {row.beyond for row in rows} == {None} == {row.expected for row in rows}
-    assert {row.status for row in rows if row.measure != "plot"} == {"general"}
+    assert {row.status for row in rows if row.measure == "grammar"} == {"unclear"}
+
+
+def test_a_set_of_which_many_texts_have_no_grade_has_no_row(model):
+    without = [
+        GradeFailure(one.graded, "too short", "") if i % 5 == 0 else one
+        for i, one in enumerate(graded(0.1, shift=1.0))
+    ]
+    assert {row.component for row in rows_of(model, {"L0H1": without, "L1H2": graded(0.1)})} == {"L1H2"}
 
 
 class ByLength:

@@ -10,7 +10,7 @@ from tslens.cli.judging import NOT_GPT4
 from tslens.link.map_report import STATUSES, Cell, Evidence, MapReport, MapRow
 
 FIRST_ROWS = 24
-MARKS = {"carries": "**", "candidate": "*", "general": "", "unclear": "?", "no": ""}
+MARKS = {"carries": "**", "candidate": "*", "general": "~", "unclear": "?", "no": "", "hinders": "-"}
 
 
 def show_map(report: MapReport) -> None:
@@ -58,14 +58,16 @@ def show_map(report: MapReport) -> None:
     )
     more = f" {len(ranked) - FIRST_ROWS} more are in the file." if len(ranked) > FIRST_ROWS else ""
     show(
-        "Share of what the model knows that is lost without a component, of the readout that says most; loss: nats\n"
-        "per token. ** carries: surely more than random components of like cost take, in all three ways of ablating;\n"
-        "* candidate: by the mean only; no mark: no more than random ones take, or nothing; ? unclear." + more
+        "Share of a readout's difference that is lost without a component, of the readout that says most; loss: nats\n"
+        "per token. ** carries: by the mean surely more than random components of like cost take, and above zero by\n"
+        "zero and by resampling; * candidate: not by these; ~ general: not shown to be more; ? unclear; - hinders;\n"
+        "no mark: nothing is lost for sure." + more
     )
     if any(evidence == "grade" for _, evidence in columns):
         disagree = sum(cell.disagrees for cell in cells.values())
         show(
-            f"graded: points lost in units of one planted fault. Readouts and grades disagree in {disagree} cells.\n"
+            "graded: points lost in units of one planted fault. "
+            f"Readouts and grades contradict each other in {disagree} cells.\n"
             + (NOT_GPT4 if report.header.get("judge") == "local" else "")
         )
 
@@ -89,13 +91,17 @@ def _beside_ngram(report: MapReport) -> str:
             for name in whole
             if name in other
         )
-        lines.append(f"Grades by {header['judge']}, the model and the n-gram: {told}.")
+        lines.append(
+            f"Grades by {header['judge']}, the model and the n-gram: {told}."
+            if told
+            else f"Grades by {header['judge']}: too few of the model's texts or the n-gram's have one for a mean."
+        )
     return "\n".join(lines)
 
 
 def _columns(report: MapReport) -> list[tuple[str, Evidence]]:
     """Each capability by each evidence that there is."""
-    there = {(row.capability, row.evidence) for row in report.rows}
+    there = {(row.capability, row.evidence) for row in report.rows if row.status is not None}
     return [
         (capability, evidence)
         for capability in report.capabilities

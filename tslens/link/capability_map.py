@@ -12,8 +12,8 @@ Axes: item, column (component), pair, rung.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -21,48 +21,57 @@ import torch
 from jaxtyping import Float
 from scipy.stats import spearmanr
 
-from tslens.causal.ablation import Component
-from tslens.causal.ablator import Ablator, Intervention
 from tslens.causal.replacement import Replacement
 from tslens.errors import UsageError
-from tslens.link.batches import ReadoutBatch, pack
-from tslens.link.drops import Drop, ItemTable, drops_of
-from tslens.link.effects import METHODS
+from tslens.link.drops import Drop, drops_of
 from tslens.link.groups import Group
+from tslens.link.map_reading import MapRun, Taken
 from tslens.link.map_report import MapRow
-from tslens.link.map_status import status_of
-from tslens.link.measure import ReadoutScore, differences_of, read_readouts
+from tslens.link.map_status import DECIDES, OTHER_METHODS, status_of, with_statuses
+from tslens.link.measure import ReadoutScore, read_readouts
 from tslens.link.pairs import Readout
-from tslens.link.random_sets import Rung, expected_of, random_rungs
+from tslens.link.random_sets import Expected, Rung, expected_of, random_rungs
 from tslens.link.story_costs import CostStories
 from tslens.model.story_model import StoryModel
+from tslens.types import HeadId
 
 N_OTHERS = 10  # random components beside those that pass, ablated in all ways
-DECIDES: Replacement = "mean"
-OTHER_METHODS: tuple[Replacement, ...] = tuple(one for one in METHODS if one != DECIDES)
 LEAST_RANKED = 4  # components, for a rank correlation
 
 
 @dataclass(frozen=True)
 class WaysAgree:
-    """Spearman's rank correlation of two ways of ablating over components, on the loss or on a readout."""
+    """Spearman's rank correlation of two ways of ablating over heads and MLPs, on the loss or on a readout.
+
+    None where all are alike.
+    """
 
     methods: tuple[Replacement, Replacement]
     measure: str
-    spearman: float
+    spearman: float | None
     n_components: int
+
+
+@dataclass(frozen=True)
+class RandomRate:
+    """Random sets held against those of the other draws. ``n``: sets times readouts; ``n_more``: that would count."""
+
+    n: int
+    n_more: int
 
 
 @dataclass(frozen=True)
 class ReadoutMap:
     """``scores``: of all readouts. ``rows``: of those passed. ``agreement``: over the components of step 3.
 
-    ``loss_nats``: of the untouched model, mean over a story's tokens, then over stories; None where nothing is passed.
+    ``random``: how often random sets pass for more than random. ``loss_nats``: of the untouched model, mean over a
+    story's tokens, then over stories; None where nothing is passed.
     """
 
     scores: tuple[ReadoutScore, ...]
     rows: tuple[MapRow, ...]
     agreement: tuple[WaysAgree, ...]
+    random: RandomRate
     loss_nats: float | None
 
 
@@ -86,97 +95,32 @@ def map_readouts(
     if not groups or any(len(group.draws) != 1 for group in groups):
         raise UsageError("There is nothing to map.", "Give groups of one draw each.")
     scores = tuple(read_readouts(model, readouts, seed=seed))
-    asked = {one.readout for one in scores if one.passes and one.difference > 0}
+    asked = {one.readout for one in scores if one.is_asked}
     passed = [one for one in readouts if one.name in asked]
     if not passed:
-        return ReadoutMap(scores, (), (), None)
+        return ReadoutMap(scores, (), (), RandomRate(0, 0), None)
     rungs = random_rungs(model, seed=seed) if rungs is None else rungs
-    run = _Run(model, passed, stories, seed, progress)
+    run = MapRun(model, passed, stories, seed, progress)
     sets = [group.draws[0] for group in groups]
     first = run.read([*sets, *(rung.components for rung in rungs)], DECIDES)
     rows = _decide(run, first, groups, rungs, model, seed)
     chosen = _chosen(groups, rows, seed)
     again = [group for group in groups if group.name in chosen]
     others = {method: run.read([group.draws[0] for group in again], method) for method in OTHER_METHODS}
+    rate = _rate_of_random(run, first.at(range(len(groups), len(groups) + len(rungs))), rungs, model, seed)
     more = [row for method, read in others.items() for row in _plain_rows(run, read, again, method, seed)]
-    agreement = _agreement({DECIDES: first.at([groups.index(one) for one in again]), **others}, passed)
-    return ReadoutMap(scores, tuple(_with_status(rows, more)), agreement, run.loss_nats)
-
-
-# Reading --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class _Read:
-    """What sets of components cost and take. ``drops``: of each readout, of every item."""
-
-    costs: list[float]
-    drops: list[Float[np.ndarray, "item column"]]
-
-    def at(self, columns: Sequence[int]) -> _Read:
-        """Some of the sets."""
-        return _Read([self.costs[i] for i in columns], [of_one[:, list(columns)] for of_one in self.drops])
-
-
-class _Run:
-    """A model, its readouts and its stories."""
-
-    def __init__(
-        self,
-        model: StoryModel,
-        readouts: Sequence[Readout],
-        stories: CostStories,
-        seed: int,
-        progress: Callable[[str, int, int], None],
-    ) -> None:
-        self.readouts, self.stories, self.seed, self.progress = readouts, stories, seed, progress
-        self.ablator = Ablator(model, stories.means)
-        self.batches = pack(readouts, seed=seed)
-        self.whole: list[float] = []  # difference of the untouched model
-        self.loss_nats = float("nan")  # and its loss on the stories
-
-    def read(self, sets: Sequence[tuple[Component, ...]], method: Replacement) -> _Read:
-        """Costs and drops of sets of components by one way."""
-        interventions = [Intervention(components, method) for components in sets]
-        n_parts, n_stories = len(self.batches), self.stories.n_stories
-        step = f"{len(sets)} sets by {method}"
-
-        def read_stories(n_done: int) -> None:
-            self.progress(step, n_done, n_stories + n_parts)
-
-        costs = self.stories.costs(self.ablator, interventions, seed=self.seed, progress=read_stories)
-        self.loss_nats = float(costs.clean.mean())
-        done = [n_stories]
-
-        def losses_of(batch: ReadoutBatch) -> Float[np.ndarray, "variant position"]:
-            losses = self.ablator.losses_of(batch, interventions)
-            done[0] += 1
-            self.progress(step, done[0], n_stories + n_parts)
-            return np.concatenate([losses.clean[None], losses.under])
-
-        by_item = [
-            readout.by_item(of_pairs)
-            for readout, of_pairs in zip(
-                self.readouts, differences_of(self.readouts, self.batches, losses_of), strict=True
-            )
-        ]
-        self.whole = [float(of_one[0].mean()) for of_one in by_item]
-        return _Read(costs.mean, [(of_one[0] - of_one[1:]).T for of_one in by_item])
-
-    def tables(self, drops: Sequence[Float[np.ndarray, "item column"]]) -> list[ItemTable]:
-        """The items of each readout with their clusters."""
-        return [
-            ItemTable([item[0].cluster for item in readout.items], of_one)
-            for readout, of_one in zip(self.readouts, drops, strict=True)
-        ]
+    single = [i for i, group in enumerate(again) if _is_single(group)]
+    ways = {DECIDES: first.at([groups.index(one) for one in again]), **others}
+    agreement = _agreement({method: read.at(single) for method, read in ways.items()}, passed)
+    return ReadoutMap(scores, tuple(with_statuses([*rows, *more])), agreement, rate, run.loss_nats)
 
 
 # Deciding -------------------------------------------------------------------------------------------------
 
 
 def _decide(
-    run: _Run,
-    read: _Read,
+    run: MapRun,
+    read: Taken,
     groups: Sequence[Group],
     rungs: Sequence[Rung],
     model: StoryModel,
@@ -184,33 +128,61 @@ def _decide(
 ) -> list[MapRow]:
     """Rows by the mean, without status."""
     n = len(groups)
-    weights = [
+    nulls = [
         expected_of(rungs, read.costs[n:], group.draws[0], read.costs[i], model)
         for i, group in enumerate(groups)
     ]
-    expected = [
-        np.stack(
-            [np.full(len(of_one), np.nan) if w is None else of_one[:, n:] @ w for w in weights],
-            1,
-        )
-        for of_one in read.drops
-    ]
     own = [of_one[:, :n] for of_one in read.drops]
+    taken = [of_one[:, n:] for of_one in read.drops]
+    beside = [_expected(of_one, nulls) for of_one in taken]
     drops = drops_of(run.tables(own), seed=seed)
-    beyond = drops_of(run.tables([one - other for one, other in zip(own, expected, strict=True)]), seed=seed)
+    beyond = drops_of(run.tables([one - other for one, other in zip(own, beside, strict=True)]), seed=seed)
     rows = []
     for r in range(len(run.readouts)):
         for i, group in enumerate(groups):
-            drop = drops[r][i]
-            if drop is None:
-                continue
-            mean = None if weights[i] is None else float(expected[r][:, i].mean())
-            rows.append(_row(run, r, group, read.costs[i], DECIDES, drop, mean, beyond[r][i]))
+            drop, null = drops[r][i], nulls[i]
+            if drop is not None:
+                reach = None if null is None else null.reach(taken[r])
+                rows.append(_row(run, r, group, read.costs[i], DECIDES, drop, beyond[r][i], reach))
     return rows
 
 
+def _expected(
+    taken: Float[np.ndarray, "item rung"], nulls: Sequence[Expected | None]
+) -> Float[np.ndarray, "item column"]:
+    """What random sets take of each item at the cost of each component, NaN where none reach."""
+    return np.stack([np.full(len(taken), np.nan) if null is None else null.of(taken) for null in nulls], 1)
+
+
+def _rate_of_random(
+    run: MapRun, read: Taken, rungs: Sequence[Rung], model: StoryModel, seed: int
+) -> RandomRate:
+    """How often a random set itself takes more than the other draws' sets of like cost, by the same rule."""
+    nulls = [
+        expected_of(rungs, read.costs, (), read.costs[i], model, without=rung.draw)
+        for i, rung in enumerate(rungs)
+    ]
+    beside = [_expected(of_one, nulls) for of_one in read.drops]
+    drops = drops_of(run.tables(read.drops), seed=seed)
+    beyond = drops_of(
+        run.tables([one - other for one, other in zip(read.drops, beside, strict=True)]), seed=seed
+    )
+    n_read = n_more = 0
+    for r, of_readout in enumerate(read.drops):
+        for i, rung in enumerate(rungs):
+            drop, null = drops[r][i], nulls[i]
+            if drop is None or null is None:
+                continue
+            group = Group(rung.name, "share", (rung.components,))
+            reach = null.reach(of_readout)
+            row = _row(run, r, group, read.costs[i], DECIDES, drop, beyond[r][i], reach)
+            n_read += 1
+            n_more += status_of(row, None) == "candidate"
+    return RandomRate(n_read, n_more)
+
+
 def _plain_rows(
-    run: _Run, read: _Read, groups: Sequence[Group], method: Replacement, seed: int
+    run: MapRun, read: Taken, groups: Sequence[Group], method: Replacement, seed: int
 ) -> list[MapRow]:
     """Rows by another way: what is lost, beside nothing."""
     drops = drops_of(run.tables(read.drops), seed=seed)
@@ -223,14 +195,14 @@ def _plain_rows(
 
 
 def _row(
-    run: _Run,
+    run: MapRun,
     r: int,
     group: Group,
     cost: float,
     method: Replacement,
     drop: Drop,
-    expected: float | None,
     beyond: Drop | None,
+    reach: float | None,
 ) -> MapRow:
     readout = run.readouts[r]
     return MapRow(
@@ -243,8 +215,9 @@ def _row(
         method=method,
         drop=drop,
         whole=run.whole[r],
-        expected=expected,
+        expected=None if beyond is None else drop.value - beyond.value,
         beyond=beyond,
+        reach=reach,
         status=None,
     )
 
@@ -257,20 +230,13 @@ def _chosen(groups: Sequence[Group], rows: Sequence[MapRow], seed: int) -> set[s
     return passing | {rest[i] for i in drawn.tolist()}
 
 
-def _with_status(rows: Sequence[MapRow], more: Sequence[MapRow]) -> list[MapRow]:
-    """All rows, those by the mean with their status."""
-    other = {(row.component, row.measure, row.method): row.drop for row in more}
-    found = []
-    for row in rows:
-        ways = [other.get((row.component, row.measure, method)) for method in OTHER_METHODS]
-        read = tuple(way for way in ways if way is not None)
-        beyond = None if row.beyond is None else row.beyond.scaled(1 / row.whole)
-        others = read if len(read) == len(ways) else None
-        found.append(replace(row, status=status_of(row.share, beyond, others, "readout")))
-    return [*found, *more]
+def _is_single(group: Group) -> bool:
+    """Whether it is a head or an MLP: no part of another."""
+    (component, *rest) = group.draws[0]
+    return not rest and (isinstance(component, HeadId) or getattr(component, "part", None) == "mlp")
 
 
-def _agreement(by_method: dict[Replacement, _Read], readouts: Sequence[Readout]) -> tuple[WaysAgree, ...]:
+def _agreement(by_method: Mapping[Replacement, Taken], readouts: Sequence[Readout]) -> tuple[WaysAgree, ...]:
     """Rank correlations of the ways over the same components, on the loss and on each readout."""
     n_components = len(next(iter(by_method.values())).costs)
     if n_components < LEAST_RANKED:
@@ -282,8 +248,11 @@ def _agreement(by_method: dict[Replacement, _Read], readouts: Sequence[Readout])
         pairs += [
             (readout.name, a.drops[r].mean(0), b.drops[r].mean(0)) for r, readout in enumerate(readouts)
         ]
-        found += [
-            WaysAgree((one, other), name, float(spearmanr(x, y).statistic), n_components)
-            for name, x, y in pairs
-        ]
+        found += [WaysAgree((one, other), name, _spearman(x, y), n_components) for name, x, y in pairs]
     return tuple(found)
+
+
+def _spearman(x: Float[np.ndarray, " component"], y: Float[np.ndarray, " component"]) -> float | None:
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return None
+    return float(spearmanr(x, y).statistic)

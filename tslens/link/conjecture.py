@@ -36,7 +36,6 @@ from tslens.link.story_costs import CostStories
 LEAST_COST = 0.01  # nats per token, of a group ablated whole: below it there is nothing to match
 TOLERANCE = 0.02  # of the cost that is sought
 MOST_STEPS = 20
-LEAST_DIFFERENCE = 0.03  # nats: a readout that is passed by less says nothing
 
 Costs = Callable[[Sequence[Intervention]], Sequence[float]]
 """What interventions cost in loss, nats per token."""
@@ -146,7 +145,7 @@ def counted(readouts: Sequence[Readout], scores: Sequence[ReadoutScore]) -> list
 
     ``scores``: of the untouched model on all its readouts.
     """
-    passed = {one.readout for one in scores if one.passes and one.difference_low > LEAST_DIFFERENCE}
+    passed = {one.readout for one in scores if one.is_asked}
     return [one for one in readouts if one.name in passed and one.capability in OF_CONJECTURE]
 
 

@@ -3,7 +3,7 @@
 An item is a pair of a readout, or a text that was graded; its cluster is the story, template or prompt that it is of.
 Means are ratios of sums over clusters (``clustered``). 95% intervals by studentised Poisson bootstrap; corrected ones
 from the largest deviation, in standard errors, over all columns of all tables that are given together, so that with 95%
-probability not one of them misses (``stats``).
+probability not one of them misses (``stats``); a column takes Student's quantile of that probability for its clusters.
 
 Axes: item, cluster, column (what was ablated), replicate.
 """
@@ -16,19 +16,19 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.stats import norm, t
 
 from tslens.link.clustered import ClusteredMeans
-from tslens.stats import LEVEL, poisson_weights, scaled_deviations, second_half
+from tslens.stats import LEVEL, MIN_HALF, poisson_weights, scaled_deviations, second_half
 
 ROUNDING = 1e-6  # of the unit: a drop that is smaller is none
-FEWEST = 5  # clusters, below which a half says nothing
 
 
 @dataclass(frozen=True)
 class Drop:
     """A mean with its 95% interval, the same corrected for all that was tested with it, and ``p`` of none.
 
-    ``halves``: the mean on either half of the clusters, None where a half has fewer than ``FEWEST``.
+    ``halves``: the mean on either half of the clusters, None where a half has fewer than ``stats.MIN_HALF``.
     """
 
     value: float
@@ -110,8 +110,13 @@ class _Read:
 
     def _drop(self, column: int, largest: Float[np.ndarray, " replicate"]) -> Drop:
         mean, se = float(self.means.mean[0, column]), float(self.means.se[0, column])
-        ends, reach = self.means.interval(column), float(np.quantile(largest, LEVEL)) * se
-        n_beyond = int((largest * se >= abs(mean)).sum()) if abs(mean) >= ROUNDING else len(largest)
+        ends, freedom = self.means.interval(column), max(int(self.means.n_clusters[column]) - 1, 1)
+        reach = float(t.ppf(norm.cdf(np.quantile(largest, LEVEL)), freedom)) * se
+        if abs(mean) < ROUNDING:
+            n_beyond = len(largest)
+        else:
+            deviation = float(norm.isf(t.sf(abs(mean) / se, freedom))) if se else float("inf")
+            n_beyond = int((largest >= deviation).sum())
         p = (1 + n_beyond) / (1 + len(largest))
         return Drop(mean, ends.low, ends.high, mean - reach, mean + reach, p, self._halves(column))
 
@@ -122,7 +127,7 @@ class _Read:
 
     def _mean_of(self, side: np.ndarray, column: int) -> float | None:
         counts = self.counts[side, column]
-        if (counts > 0).sum() < FEWEST:
+        if (counts > 0).sum() < MIN_HALF:
             return None
         return float(self.sums[side, column].sum() / counts.sum())
 

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = "tslens.capability_map/1"
+VERSION = 1  # of the rules: a kept map of another version is made anew
 Evidence = Literal["readout", "grade"]
-MapStatus = Literal["carries", "candidate", "general", "unclear", "no"]
+MapStatus = Literal["carries", "candidate", "general", "unclear", "no", "hinders"]
 STATUSES: tuple[MapStatus, ...] = get_args(MapStatus)
-"""From the strongest to none; ``link.map_status`` says when each is given."""
+"""From the strongest to none, then what hinders; ``link.map_status`` says when each is given."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,9 @@ class MapRow:
     loss, on stories. ``drop``: in nats of log-probability for a readout, in points for a grade. ``share``: what is lost
     of all there is: ``drop`` over ``whole``, which is the untouched model's difference for a readout, and for a grade
     what one planted fault of medium strength costs with the same judge. ``expected``: drop of random components that
-    cost as much loss in all; ``beyond``: the drop minus that; both None where no random set reaches. ``status``: None
-    of rows by another way than the mean.
+    cost as much loss in all; ``beyond``: the drop minus that, over the items that have both; ``reach``: how far beyond
+    it one more random set may lie (95%, one-sided); all None where no random sets reach. ``status``: None of rows by
+    another way than the mean, and of grades of a criterion whose faults the judge does not see.
     """
 
     component: str
@@ -46,6 +48,7 @@ class MapRow:
     whole: float
     expected: float | None
     beyond: Drop | None
+    reach: float | None
     status: MapStatus | None
 
     @property
@@ -80,13 +83,16 @@ class Cell:
     capability: str
     readout: MapRow | None
     grade: MapRow | None
+    floor: float
 
     @property
     def disagrees(self) -> bool:
-        """Whether one says that the component matters here more than others do, and the other that it does not."""
+        """Whether one says that the component matters here, and the other that it surely does not reach the floor."""
         if self.readout is None or self.grade is None:
             return False
-        return _matters(self.readout) != _matters(self.grade)
+        return (_matters(self.readout) and _is_below(self.grade, self.floor)) or (
+            _matters(self.grade) and _is_below(self.readout, self.floor)
+        )
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ class MapReport:
     @property
     def capabilities(self) -> list[str]:
         """That something is said about, in their order."""
-        return list(dict.fromkeys(row.capability for row in self.rows))
+        return list(dict.fromkeys(row.capability for row in self.rows if row.status is not None))
 
     @property
     def components(self) -> list[str]:
@@ -124,6 +130,7 @@ class MapReport:
                 capability,
                 _strongest(by_place.get((component, capability, "readout"), [])),
                 _strongest(by_place.get((component, capability, "grade"), [])),
+                float(self.header["floor"]),
             )
             for component in self.components
             for capability in self.capabilities
@@ -181,6 +188,10 @@ def load_map(path: Path) -> MapReport:
 
 def _matters(row: MapRow) -> bool:
     return row.status in ("carries", "candidate")
+
+
+def _is_below(row: MapRow, floor: float) -> bool:
+    return row.share.high_corrected < floor
 
 
 def _strongest(rows: Sequence[MapRow]) -> MapRow | None:

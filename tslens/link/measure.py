@@ -31,6 +31,7 @@ from tslens.stats import poisson_weights, second_half, share_interval
 
 CHANCE = 0.5
 ROUNDING = 1e-4  # nats: a smaller difference is none
+LEAST_DIFFERENCE = 0.03  # nats: random models pass with less
 
 Differences = Sequence[Float[np.ndarray, " pair"]]
 """Of each readout, the difference of each of its pairs, in nats."""
@@ -66,9 +67,14 @@ class ReadoutScore:
         """Whether the model is above chance for sure."""
         return self.least_accuracy > CHANCE
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether anything is said about the model's parts: it passes, by more than random models do."""
+        return self.passes and self.difference_low > LEAST_DIFFERENCE
+
     def to_json(self) -> dict[str, Any]:
         """As plain JSON types."""
-        return {**asdict(self), "passes": self.passes}
+        return {**asdict(self), "passes": self.passes, "is_asked": self.is_asked}
 
 
 def read_readouts(

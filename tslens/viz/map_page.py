@@ -7,12 +7,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from tslens.causal.replacement import Replacement
 from tslens.grading.local.trust import SEES_FAULTS, agreement_told
-from tslens.link.capability_map import OTHER_METHODS
-from tslens.link.drops import Drop
 from tslens.link.map_report import MapReport, MapStatus
-from tslens.link.map_status import FLOOR, status_of
+from tslens.link.map_status import FLOOR, with_statuses
 from tslens.viz.map_details import details
 from tslens.viz.map_matrix import capabilities_of, matrix_section
 from tslens.viz.map_scatter import scatter
@@ -96,24 +93,10 @@ def summary(report: MapReport) -> str:
 def counts_at_floors(report: MapReport) -> dict[float, int]:
     """How many components would carry a measure at half the floor, at the floor, and at double, by floor."""
     floor = float(report.header.get("floor", FLOOR))
-    other: dict[tuple[str, str], dict[Replacement, Drop]] = {}
-    for row in report.rows:
-        if row.status is None:
-            other.setdefault((row.component, row.measure), {})[row.method] = row.drop
-    found = {}
-    for one in (floor / 2, floor, 2 * floor):
-        carrying = set()
-        for row in report.rows:
-            if row.status is None:
-                continue
-            ways = other.get((row.component, row.measure), {})
-            drops = tuple(ways[way] for way in OTHER_METHODS if way in ways)
-            others = drops if len(drops) == len(OTHER_METHODS) else None
-            beyond = None if row.beyond is None else row.beyond.scaled(1 / row.whole)
-            if status_of(row.share, beyond, others, row.evidence, floor=one) == "carries":
-                carrying.add(row.component)
-        found[one] = len(carrying)
-    return found
+    return {
+        one: len({row.component for row in with_statuses(report.rows, floor=one) if row.status == "carries"})
+        for one in (floor / 2, floor, 2 * floor)
+    }
 
 
 def cannot_tell(report: MapReport) -> list[str]:

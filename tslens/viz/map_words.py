@@ -18,8 +18,8 @@ KINDS = ("head", "attention", "MLP", "layer", "neuron", "role of heads", "role o
 STATUSES: Mapping[MapStatus, tuple[str, str]] = {
     "carries": (
         "◆",
-        "Surely more is lost than random components of like cost take, above the floor, on both halves, and, for a "
-        "readout, in all three ways of ablating.",
+        "By the mean surely more is lost than random components of like cost take, above the floor, on both halves; of "
+        "a readout, something is also lost for sure by zero and by resampling.",
     ),
     "candidate": (
         "●",
@@ -27,14 +27,16 @@ STATUSES: Mapping[MapStatus, tuple[str, str]] = {
     ),
     "general": (
         "≈",
-        "Surely something is lost, above the floor, but not surely more than random components of like cost take; or "
-        "no random set costs as much.",
+        "Surely something is lost, above the floor, but it is not shown to be more than random components of like cost "
+        "take.",
     ),
     "unclear": (
         "○",
-        "Surely something is lost, but not surely as much as the floor, or one half does not confirm it.",
+        "Surely something is lost, but not surely as much as the floor, or one half does not confirm it, or no random "
+        "sets cost as much.",
     ),
-    "no": ("", "The corrected interval of what is lost includes zero, or lies below it."),
+    "no": ("", "The corrected interval of what is lost includes zero."),
+    "hinders": ("\N{MINUS SIGN}", "The corrected interval lies below zero: the model does better without."),
 }
 """Mark and meaning of each status; the words of ``link.map_status``."""
 
