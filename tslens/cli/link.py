@@ -11,11 +11,13 @@ import typer
 
 from tslens.cli import options
 from tslens.cli.asking import LEDGERS, Terms
-from tslens.cli.console import say, show, show_json
+from tslens.cli.console import counted, say, show, show_json
 from tslens.cli.judging import OF_ASKING, judge_name, open_judge, parse_judge, refuse_for_local, refuse_given
 
 if TYPE_CHECKING:
-    from tslens.types import Provenance
+    from collections.abc import Sequence
+
+    from tslens.types import GradeFailure, Provenance
 
 JSON_SCHEMA = "tslens.link/1"
 OF_GRADES = ("samples", "max_tokens", "most_graded", "prompts")
@@ -76,17 +78,21 @@ def link(
     """Map which heads, layers and roles each capability depends on: by readouts, and with --judge by grades.
 
     Every component is ablated and beside it random ones that cost as much loss. A stopped run goes on where it was.
+    Texts that a large model gave no grade are counted by reason (exit code 3).
 
     Example: tslens link --model l1_h256
 
     Example: tslens link --model l1_h256 --judge local --html map.html
     """
     say(f"tslens link: loading {model} (seed {seed})")
-    from tslens.cli.link_run import Wanted, map_of_grades, map_of_readouts, say_plan
+    from tslens.cli.grade_report import tell_missing
+    from tslens.cli.link_plan import map_of_grades, prompts_to_grade, say_plan
+    from tslens.cli.link_run import Wanted, map_of_readouts
     from tslens.cli.link_table import show_map
     from tslens.cli.opening import file_name, open_for_scan, record_of, say_loss, say_stories
     from tslens.errors import UsageError
     from tslens.files import check_page, check_writable
+    from tslens.grading.judge import folder_of
     from tslens.link.map_report import save_map
     from tslens.model.load import find_model
 
@@ -105,6 +111,8 @@ def link(
     )
     source = find_model(model)
     say(source.note)
+    if judge is not None:
+        prompts_to_grade(prompts, source)  # what cannot be meant is said before readouts are read
     folder = out or source.home.results("link")
     check_writable(folder)
     opened = open_for_scan(source, stories, n_stories, device=options.resolve_device(device))
@@ -118,14 +126,16 @@ def link(
     made = map_of_readouts(opened, wanted, folder / f"{stem}.jsonl", record)
     say_stories(opened, made.stories.n_stories)
     report, path = made.report, folder / f"{stem}.jsonl"
+    failures: Sequence[GradeFailure] = ()
     if judge is not None:
-        path = folder / f"{stem}_{judge_name(large).replace(':', '_')}.jsonl"
+        path = folder / f"{stem}_{folder_of(judge_name(large))}.jsonl"
         if dry_run:
             assert large is not None and terms is not None
             say_plan(opened, made, wanted, large, terms, path, as_json=as_json)
             return
         with open_judge(large, terms, path, seed=seed) as opened_judge:
-            report = map_of_grades(opened, made, wanted, opened_judge, path, record)
+            graded = map_of_grades(opened, made, wanted, opened_judge, path, record, at_once=batch)
+        report, failures = graded.report, graded.failures
         save_map(report, path, record())
     if html is not None:
         from tslens.viz.map_page import write_map_page
@@ -138,3 +148,7 @@ def link(
     else:
         show_map(report)
         show("".join(f"wrote {one}\n" for one in (path, html) if one is not None).strip())
+    if large is not None:
+        tell_missing(failures)
+    elif failures:
+        say(f"{counted(len(failures), 'text')} too short for a grade, by the local judge")

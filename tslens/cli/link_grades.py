@@ -1,19 +1,20 @@
 """The grades of ``tslens link``: texts written without each component, graded; each set kept as soon as it is there.
 
 A folder beside the map holds, for each set of components, what the model wrote without it and what a judge gave it.
-A set that is there under an equal header is not written or graded again, so a run that was stopped goes on.
+A set that is there whole under an equal header is not written or graded again, so a run that was stopped goes on.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
-
-import typer
 
 from tslens.causal.ablation import Component
 from tslens.causal.means import Means
@@ -27,8 +28,10 @@ from tslens.model.story_model import StoryModel
 from tslens.types import Graded, GradeFailure, Provenance
 
 WHOLE, NGRAM = "whole", "ngram"  # the untouched model; the n-gram of the same data
+DOSES = "doses"  # stories and their twins with one fault: the unit of grades
 _WRITTEN, _GRADES = "written", "grades"
 _NOT_PLAIN = re.compile(r"[^\w.@+-]")  # in the name of a file
+_LONGEST = 100  # letters of a name: equal roles are one set, under all their names
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,7 @@ class GradeFolder:
                     bar.update(task, completed=before + n, note=name)
 
                 write = partial(write_without, model, prompts, components, means, drawing, tell)
-                found = self.written(name, components, drawing, write)
-                texts[name] = found
+                texts[name] = self.written(name, components, drawing, n_each, write)
                 bar.update(task, completed=(number + 1) * n_each, note=name)
         return texts
 
@@ -68,13 +70,14 @@ class GradeFolder:
         name: str,
         components: Sequence[Component],
         drawing: Drawing,
+        n_texts: int,
         write: Callable[[], list[Graded]],
     ) -> list[Graded]:
         """Texts that are kept under a name, or those that ``write`` gives, which are kept then."""
         header = self._header(name, components, drawing)
         file = self._file(_WRITTEN, name)
-        found = load_written(file, header)
-        if found is None:
+        found = _kept_texts(file, header)
+        if found is None or len(found) != n_texts:
             found = write()
             save_written(file, header, found)
         return found
@@ -85,27 +88,36 @@ class GradeFolder:
         texts: Mapping[str, Sequence[Graded]],
         sets: Mapping[str, Sequence[Component]],
         drawing: Drawing,
+        *,
+        at_once: bool,
     ) -> dict[str, list[Outcome]]:
-        """What the judge gives each set. Ctrl-C exits with 3 and leaves what is done."""
+        """What the judge gives each set of texts, by its name. ``sets``: what was ablated, where anything was.
+
+        ``at_once``: the judge is given all sets together, as for one batch, not one after another.
+        """
         folder = f"{_GRADES}/{folder_of(judge.name)}"
-        found: dict[str, list[Outcome]] = {}
-        try:
-            for number, (name, of_set) in enumerate(texts.items(), 1):
-                header = {
-                    **self._header(name, sets[name], drawing),
-                    "judge": judge.name,
-                    "judge_version": judge.version,
-                }
-                file = self._file(folder, name)
-                kept = _kept(file, header, of_set)
-                found[name] = (
-                    _graded(judge, of_set, f"{number} of {len(texts)}: {name}") if kept is None else kept
-                )
-                if kept is None and _is_final(judge, found[name]):
-                    save_grades(GradedModel(name, header, found[name]), file, self.record())
-        except KeyboardInterrupt:
-            say("Stopped: all sets that were graded are kept; the same command goes on from here.")
-            raise typer.Exit(3) from None
+        headers = {
+            name: {
+                **self._header(name, sets.get(name, ()), drawing),
+                "judge": judge.name,
+                "judge_version": judge.version,
+            }
+            for name in texts
+        }
+        files = {name: self._file(folder, name) for name in texts}
+        found = {
+            name: kept
+            for name, of_set in texts.items()
+            if (kept := _kept(files[name], headers[name], of_set)) is not None
+        }
+        left = [name for name in texts if name not in found]
+        for number, part in enumerate([left] if at_once and left else [[name] for name in left], 1):
+            note = f"{len(left)} sets" if at_once else f"{number} of {len(left)}: {part[0]}"
+            outcomes = iter(_graded(judge, [text for name in part for text in texts[name]], note))
+            for name in part:
+                found[name] = list(islice(outcomes, len(texts[name])))
+                if _is_final(judge, found[name]):
+                    save_grades(GradedModel(name, headers[name], found[name]), files[name], self.record())
         return found
 
     def _header(self, name: str, components: Sequence[Component], drawing: Drawing) -> dict[str, Any]:
@@ -117,7 +129,27 @@ class GradeFolder:
         }
 
     def _file(self, kind: str, name: str) -> Path:
-        return self.path / kind / f"{_NOT_PLAIN.sub('_', name)}.jsonl"
+        plain = _NOT_PLAIN.sub("_", name)
+        if len(plain) > _LONGEST:
+            plain = f"{plain[:_LONGEST]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+        return self.path / kind / f"{plain}.jsonl"
+
+
+def failures_of(outcomes: Mapping[str, Sequence[Outcome]]) -> dict[str, dict[str, int]]:
+    """How many texts have no grade, by set and reason; sets that are whole are left out."""
+    counts = {
+        name: Counter(str(one.reason) for one in of_set if isinstance(one, GradeFailure))
+        for name, of_set in outcomes.items()
+    }
+    return {name: dict(sorted(of_set.items())) for name, of_set in counts.items() if of_set}
+
+
+def _kept_texts(file: Path, header: Mapping[str, Any]) -> list[Graded] | None:
+    """Texts of a file under this header, None where there are none, or the file is broken."""
+    try:
+        return load_written(file, header)
+    except (DataError, TypeError):
+        return None
 
 
 def _kept(file: Path, header: Mapping[str, Any], texts: Sequence[Graded]) -> list[Outcome] | None:

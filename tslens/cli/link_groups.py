@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
+from tslens.causal.ablation import check_component
 from tslens.cli.ablate_groups import newest
 from tslens.cli.console import say
-from tslens.errors import DataError
+from tslens.errors import DataError, UsageError
 from tslens.link.groups import (
     Group,
     Unit,
@@ -34,8 +37,10 @@ def map_groups(
     """The groups, and the components of each role.
 
     ``roles``: files of ``tslens heads`` or ``tslens neurons``; without them the newest results of the model. Roles
-    with the same components are one group. Raises DataError for a file of something else.
+    with the same components are one group. Raises DataError for a file of something else, UsageError for a component
+    that the model lacks, or where two files name the same role.
     """
+    hookable: Any = model
     files = list(roles) or [
         path
         for kind, schema in (("heads", HEADS_SCHEMA), ("neurons", NEURONS_SCHEMA))
@@ -44,26 +49,41 @@ def map_groups(
     groups = [*every_head(model), *every_layer(model)]
     members: dict[str, list[str]] = {}
     for path in files:
-        kind, found = _read_roles(path)
+        kind, found, header = _read_roles(path)
+        if header.get("model") != source.label:
+            raise UsageError(
+                f"{path} has roles of {header.get('model')}, not of {source.label}.",
+                "Give the roles of this model.",
+            )
+        for unit in chain.from_iterable(found.values()):
+            check_component(hookable, unit)  # before anything is read
         of_role = {name: units for name, units in found.items() if len(units) >= FEWEST}
         named = [
-            replace(group, name=group.name.replace("role:", f"{kind}:"), like=())
+            replace(group, name=group.name.replace("role:", f"{kind}:"))
             for group in role_groups(model, of_role, seed=seed, n_like=0)
         ]
-        groups += _distinct(named)
-        members |= {group.name: [str(one) for one in group.draws[0]] for group in _distinct(named)}
-        say(f"roles: {len(_distinct(named))} of {kind} in {path}")
+        distinct = _distinct(named)
+        twice = [group.name for group in distinct if group.name in members]
+        if twice:
+            raise UsageError(
+                f"{path} has roles of another file, as {twice[0]}.", "Give one file of each kind."
+            )
+        groups += distinct
+        members |= {group.name: [str(one) for one in group.draws[0]] for group in distinct}
+        say(f"roles: {len(distinct)} of {kind} in {path}")
     if not files:
         say("roles: none; tslens heads and tslens neurons find them")
     return groups, members
 
 
-def _read_roles(path: Path) -> tuple[str, Mapping[str, Sequence[Unit]]]:
+def _read_roles(path: Path) -> tuple[str, Mapping[str, Sequence[Unit]], Mapping[str, Any]]:
     try:
-        return "heads", heads_of_roles(load_head_scores(path)[1])
+        header, scores = load_head_scores(path)
+        return "heads", heads_of_roles(scores), header
     except DataError as no_heads:
         try:
-            return "neurons", neurons_of_roles(load_neuron_roles(path)[1])
+            header, rows = load_neuron_roles(path)
+            return "neurons", neurons_of_roles(rows), header
         except DataError:
             raise no_heads from None
 
