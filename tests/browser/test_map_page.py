@@ -40,7 +40,7 @@ def drop(value):
 def row(component, measure, capability, share, *, status=None, method="mean", evidence="readout"):
     return MapRow(
         component, 1, 0.1 + abs(share), evidence, measure, capability, method, drop(2 * share), 2.0, 0.2,
-        drop(2 * share - 0.2) if method == "mean" else None, status,
+        drop(2 * share - 0.2) if method == "mean" else None, 0.1, status,
     )  # fmt: skip
 
 
@@ -55,7 +55,7 @@ def report():
         for method in ("zero", "resample")
         for name in ("L0H1", "L0")
     ]
-    rows += [row(name, "grammar", "grammar", 0.1, status="no", evidence="grade") for name in ("L0H1", "L0")]
+    rows += [row(name, "grammar", "grammar", 0.0, status="no", evidence="grade") for name in ("L0H1", "L0")]
     scores = [
         {
             "readout": name, "capability": capability, "asks": HOSTILE, "difference": 1.0, "difference_low": 0.5,

@@ -219,13 +219,14 @@ def _fields(report: MapReport, has_grades: bool) -> str:
 def _hint(has_grades: bool) -> str:
     graded = (
         " Graded: points lost in texts that are written without the component, in units of what one planted fault "
-        f"costs with the same judge. {DIFFERS} readout and grade disagree on whether it matters here; "
-        "grades have wide intervals and may not see what a readout does."
+        f"costs with the same judge. {DIFFERS} readout and grade contradict each other: one "
+        "says that it matters here, the other that surely less than the floor is lost; a grade may not see what a "
+        "readout does."
         if has_grades
         else ""
     )
     return (
-        '<p class="hint">Share of what the model knows that is lost without a component, by its mean in its place; of '
+        "<p class=hint>Share of a readout's difference that is lost without a component, by its mean in its place; of "
         "several readouts that which says most. Choose a component to see all that was measured, with intervals; "
         f"choose a heading to sort.{graded} "
         "<b id=sideways hidden>The table goes on to the right: scroll it sideways.</b></p>\n"

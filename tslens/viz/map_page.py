@@ -21,7 +21,21 @@ MOST_NAMED = 3  # components of a capability in the first sentence
 MOST_TOLD = 400  # letters of a fact
 _SCRIPTS = ("figures.js", "map.js")
 _NOT_FACTS = frozenset(
-    {"model", "judge", "judge_version", "agreement", "ngram", "doses", "not_graded", "means", "loss_nats"}
+    {
+        "model",
+        "judge",
+        "judge_version",
+        "agreement",
+        "ngram",
+        "doses",
+        "not_graded",
+        "means",
+        "loss_nats",
+        "random",
+        "random_sets",
+        "version",
+        "failures",
+    }
 )
 """What the page says elsewhere."""
 
@@ -80,7 +94,7 @@ def summary(report: MapReport) -> str:
             if candidates
             else ""
         )
-        return f"None of {n} components and roles carries a capability{more}."
+        return f"Of {n} components and roles none is shown to carry a capability{more}."
     parts = []
     for capability in report.capabilities:
         names = [spoken(name) for name in in_order([one for one, of in carrying.items() if capability in of])]
@@ -112,6 +126,12 @@ def cannot_tell(report: MapReport) -> list[str]:
         "How exact a share is: the error of what there is in all, by which the loss is divided, is not counted.",
         f"Where the border is: components that carry something are {at}. The floor is a convention.",
     ]
+    random = report.header.get("random")
+    if random and random["n"]:
+        found.append(
+            f"Chance alone: random sets, each held against the others, would count as taking more than random in "
+            f"{random['n_more']} of {random['n']} cases (sets times readouts)."
+        )
     ngram = report.header.get("ngram")
     if ngram:
         passed = {one["readout"] for one in ngram["readouts"] if one["passes"]}
@@ -203,7 +223,7 @@ def _scatters(report: MapReport) -> str:
     return (
         '<section id="costs">\n<h2>Share lost against total loss</h2>\n'
         '<p class="hint">A point is a component. Dashed line: what random sets of heads and neurons lose at the same '
-        "cost; a point above it loses more than any part that matters as much. ◆ carries (named), ● candidate, "
+        "cost; a point above it loses more than the average random set of its cost. ◆ carries (named), ● candidate, "
         "hollow: the rest, pale: nothing for sure.</p>\n"
         '<form class="fields" hidden><label>readout <select class="shows" data-rows="drawings">'
         f'{options}</select></label></form>\n<div id="drawings">\n{figures}</div>\n</section>\n'

@@ -8,12 +8,16 @@ from typing import Any
 from tslens.causal.replacement import Replacement
 from tslens.grading.rubric import CRITERIA
 from tslens.link.effects import METHODS
-from tslens.link.map_report import MapReport, MapRow
+from tslens.link.map_report import MapReport, MapRow, MapStatus
 from tslens.viz.map_words import ABSENT, STATUSES, in_order, percent, sorter, spoken, told
 from tslens.viz.page import escape, number, signed
 
 MOST_MEMBERS = 12  # of a role, that are shown unopened
 Row = Mapping[str, Any]
+
+
+LISTED: tuple[MapStatus, ...] = ("carries", "candidate")
+"""Statuses of which a table of measures names the components; of the others it counts them."""
 
 
 def measures_of(report: MapReport) -> dict[tuple[str, str], list[MapRow]]:
@@ -33,9 +37,9 @@ def by_measure(report: MapReport) -> str:
             status: in_order([row.component for row in of_measure if row.status == status])
             for status in STATUSES
         }
-        listed = (", ".join(map(spoken, names[status])) or ABSENT for status in ("carries", "candidate"))
+        listed = (", ".join(map(spoken, names[status])) or ABSENT for status in LISTED)
         cells = [escape(text) for text in (of_measure[0].capability, evidence, *listed)]
-        counts = [str(len(names[status])) for status in ("general", "unclear", "no")]
+        counts = [str(len(names[status])) for status in STATUSES if status not in LISTED]
         rows.append([escape(spoken(measure)), *cells, *counts])
     heads = (
         "measure",

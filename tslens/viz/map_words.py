@@ -127,5 +127,5 @@ class Amounts:
     def unit(self, row: MapRow) -> str:
         """The unit in words."""
         if row.evidence == "readout":
-            return "of what the model knows"
+            return "of the difference"
         return "points" if self.is_points(row) else "of one planted fault"

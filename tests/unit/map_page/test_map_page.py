@@ -39,7 +39,7 @@ def test_the_first_sentence_names_what_carries(one_row):
     assert "(grammar: L0H0, L0H1, L0H2 and 2 more)" in summary(MapReport(tuple(many), [], {}, {}))
     none = [one_row("L0H1", "candidate"), one_row("L0H2", "no")]
     assert summary(MapReport(tuple(none), [], {}, {})) == (
-        "None of 2 components and roles carries a capability; 1 is a candidate."
+        "Of 2 components and roles none is shown to carry a capability; 1 is a candidate."
     )
     assert summary(MapReport((), [], {}, {})).startswith("The model passes no readout")
 
