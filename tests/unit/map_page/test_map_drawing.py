@@ -101,7 +101,9 @@ def test_measures_count_every_status_and_roles_name_their_members(report):
         )
         line = re.search(rf"<tr><th scope=row>{measure}</th>.*?</tr>", html)[0]
         assert re.findall(r"<td>(\d+)</td>", line) == [
-            str(counts[one]) for one in ("general", "unclear", "no")
+            str(counts[one]) for one in ("general", "unclear", "no", "hinders")
         ]
+        table = html[: html.index(line)].rpartition("<table")[2]
+        assert table.count("<th scope=col") == len(re.findall(r"<t[hd]\b", line))
     roles = members_section(report)
     assert "L0H1, L1H2" in roles and "<details><summary>L0N0, " in roles and "L0N39</details>" in roles
