@@ -5,25 +5,21 @@ Axes: group (distance, semantic), item (prompt and sample).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
-from tslens.causal.ablation import ablated
 from tslens.causal.means import Means
-from tslens.grading.completions import Prompt, write_completions
+from tslens.grading.completions import Prompt
 from tslens.grading.judge import Outcome
-from tslens.grading.rubric import Criterion
+from tslens.grading.rubric import CRITERIA, Criterion
 from tslens.link.conjecture import Matched
 from tslens.link.conjecture_labels import Labelling
 from tslens.link.conjecture_stats import OF_CONJECTURE, Measure
-from tslens.link.grade_map import Drawing, write_without
+from tslens.link.grade_map import Drawing, points_of, prompt_key, write_without
 from tslens.model.story_model import StoryModel
-from tslens.types import Grade, Graded
+from tslens.types import Graded
 
 LEAST_GRADED = 0.9  # of the texts, for a model to count
 
@@ -38,23 +34,11 @@ def write_all(
     progress: Callable[[int], None] = lambda n_done: None,
 ) -> tuple[list[Graded], list[Graded], list[Graded]]:
     """Texts of the whole model, without the distance heads, without the semantic ones; each group by its share."""
-    hookable: Any = model
-    whole = write_without(model, prompts, (), means, drawing, progress)
-    without = []
-    for heads, share in zip(labelling, matched.shares, strict=True):
-        with ablated(hookable, heads, means=means, share=share):
-            without.append(
-                write_completions(
-                    model,
-                    prompts,
-                    samples=drawing.samples,
-                    max_tokens=drawing.max_tokens,
-                    temperature=drawing.temperature,
-                    seed=drawing.seed,
-                    progress=progress,
-                )
-            )
-    return whole, without[0], without[1]
+    whole, distance, semantic = (
+        write_without(model, prompts, heads, means, drawing, progress, share=share)
+        for heads, share in zip(((), *labelling), (1.0, *matched.shares), strict=True)
+    )
+    return whole, distance, semantic
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,25 +65,17 @@ def grade_measures(
 
     Outcomes of the same prompts and samples in the same order. Raises KeyError for a judge that has no dose of either.
     """
-    clusters = [_key(one.graded.prompt_id) for one in whole]
+    clusters = [prompt_key(one.graded.prompt_id) for one in whole]
     measures, is_graded = [], np.ones(len(whole), dtype=bool)
     for name in OF_CONJECTURE:
-        clean, *without = (_points(of_set, name) for of_set in (whole, distance, semantic))
+        column = CRITERIA.index(name)  # type: ignore[arg-type]  # both are criteria too
+        clean, *without = (points_of(of_set)[:, column] for of_set in (whole, distance, semantic))
         taken = np.stack([clean - one for one in without])
         is_graded &= np.isfinite(taken).all(0)
-        measures.append((name, taken, doses[name]))  # type: ignore[index]  # both are criteria too
+        measures.append((name, taken, doses[name]))
     kept = np.flatnonzero(is_graded).tolist()
     found = [
         Measure(name, name, [clusters[i] for i in kept], taken[:, kept], np.full(len(kept), dose))
         for name, taken, dose in measures
     ]
     return GradedGroups(found, len(kept), len(whole))
-
-
-def _points(outcomes: Sequence[Outcome], name: str) -> Float[np.ndarray, " item"]:
-    """Grades, NaN where a text has none."""
-    return np.array([getattr(one, name) if isinstance(one, Grade) else np.nan for one in outcomes])
-
-
-def _key(prompt_id: str) -> int:
-    return int.from_bytes(hashlib.blake2b(prompt_id.encode(), digest_size=8).digest(), "little")

@@ -59,11 +59,16 @@ def write_without(
     means: Means,
     drawing: Drawing,
     progress: Callable[[int], None] = lambda n_done: None,
+    *,
+    share: float = 1.0,
 ) -> list[Graded]:
-    """What a model writes on prompts with components at their mean over all positions; of none, as it is."""
+    """What a model writes on prompts with components at their mean over all positions; of none, as it is.
+
+    ``share``: how far they go there, from 0 to 1.
+    """
     hookable: Any = model
     without: AbstractContextManager[None] = (
-        ablated(hookable, components, means=means) if components else nullcontext()
+        ablated(hookable, components, means=means, share=share) if components else nullcontext()
     )
     with without:
         return write_completions(
@@ -149,10 +154,10 @@ def map_grades(
     graded = [group for group in groups if group.name in of_groups]
     if not graded:
         return []
-    clusters = [_key(one.graded.prompt_id) for one in whole]
-    clean = _points(whole)
-    own = np.stack([clean - _points(of_groups[group.name]) for group in graded], 1)
-    random = np.stack([clean - _points(of_rung) for of_rung in of_rungs], 1)
+    clusters = [prompt_key(one.graded.prompt_id) for one in whole]
+    clean = points_of(whole)
+    own = np.stack([clean - points_of(of_groups[group.name]) for group in graded], 1)
+    random = np.stack([clean - points_of(of_rung) for of_rung in of_rungs], 1)
     nulls = [
         expected_of(rungs, [costs[rung.name] for rung in rungs], group.draws[0], costs[group.name], model)
         for group in graded
@@ -189,12 +194,13 @@ def map_grades(
     return rows
 
 
-def _points(outcomes: Sequence[Outcome]) -> Float[np.ndarray, "item criterion"]:
+def points_of(outcomes: Sequence[Outcome]) -> Float[np.ndarray, "item criterion"]:
     """Grades, NaN where a text has none."""
     return np.array(
         [[getattr(one, name) if isinstance(one, Grade) else np.nan for name in CRITERIA] for one in outcomes]
     )
 
 
-def _key(prompt_id: str) -> int:
+def prompt_key(prompt_id: str) -> int:
+    """Key of a prompt, by which its texts are one cluster."""
     return int.from_bytes(hashlib.blake2b(prompt_id.encode(), digest_size=8).digest(), "little")
