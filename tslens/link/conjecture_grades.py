@@ -68,11 +68,11 @@ def grade_measures(
     clusters = [prompt_key(one.graded.prompt_id) for one in whole]
     measures, is_graded = [], np.ones(len(whole), dtype=bool)
     for name in OF_CONJECTURE:
-        column = CRITERIA.index(name)  # type: ignore[arg-type]  # both are criteria too
+        column = CRITERIA.index(name)
         clean, *without = (points_of(of_set)[:, column] for of_set in (whole, distance, semantic))
         taken = np.stack([clean - one for one in without])
         is_graded &= np.isfinite(taken).all(0)
-        measures.append((name, taken, doses[name]))
+        measures.append((name, taken, doses[name]))  # type: ignore[index]  # both are criteria too
     kept = np.flatnonzero(is_graded).tolist()
     found = [
         Measure(name, name, [clusters[i] for i in kept], taken[:, kept], np.full(len(kept), dose))
