@@ -15,10 +15,10 @@ from tslens.causal.path_graph import Logits, TokenAt
 from tslens.causal.paths import PathPatcher, mean_written, written_on
 from tslens.errors import UsageError
 from tslens.link.circuit import find_circuit, next_token
-from tslens.link.circuit_report import Circuit, CircuitEdge, RandomPaths, most_attended, share_kept
+from tslens.link.circuit_report import Circuit, CircuitEdge, RandomPaths, most_attended, share_kept, shown
 from tslens.types import HeadId
-from tslens.viz.circuit_figure import MOST_EDGES, circuit_figure, write_circuit_figure
-from tslens.viz.circuit_page import CANNOT_TELL, figures, summary, write_circuit_page
+from tslens.viz.circuit_figure import BOX, MOST_EDGES, circuit_figure, figure, percent, write_circuit_figure
+from tslens.viz.circuit_page import CANNOT_TELL, NODES, effects, figures, summary, write_circuit_page
 
 PROMPT = "Once upon a time, Lily found a kite in the park. Then"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -155,11 +155,15 @@ def test_the_one_path_that_there_is_is_found(random_model, tokens):
 
 def test_what_cannot_be_explained_is_refused(model, tokens, reference):
     best = int(model(tokens[None])[0, -1].argmax())
-    for keep in (0.0, 1.0):
+    for keep in (0.0, 1.0, 2.0, float("nan")):
         with pytest.raises(UsageError, match="cannot be kept"):
             find_circuit(model, tokens, reference, seed=0, keep=keep)
-    with pytest.raises(UsageError, match="does not prefer"):
+    with pytest.raises(UsageError, match="does not prefer") as refused:
         find_circuit(model, tokens, reference, seed=0, right=(best + 1) % 300, wrong=best)
+    probable = model(tokens[None])[0, -1].sort(descending=True).indices[:2].tolist()
+    first, second = (shown(one, is_next=True) for one in model.tokenizer.token_strings(probable))
+    assert f"“{first}” is ahead by" in str(refused.value)
+    assert f"tokens are “{first}”, “{second}”, " in str(refused.value)
     with pytest.raises(UsageError, match="are the same"):
         find_circuit(model, tokens, reference, seed=0, right=best, wrong=best)
     with pytest.raises(UsageError, match="decides too little"):
@@ -175,8 +179,14 @@ def test_the_token_that_a_word_begins_with(tokenizer):
     assert next_token(tokenizer, "One day", " Lily") == next_token(tokenizer, "One day", "Lily")
     with pytest.raises(UsageError, match="blanks at the end"):
         next_token(tokenizer, "One day ", "the")
-    with pytest.raises(UsageError, match="does not follow"):
-        next_token(tokenizer, "One day", "")
+    for word in ("", " "):
+        with pytest.raises(UsageError, match="No word is given"):
+            next_token(tokenizer, "One day", word)
+
+
+def test_tokens_as_readers_see_them():
+    assert [shown(one) for one in (" dog", "ing", "<|endoftext|>", " ")] == ["dog", "ing", "start", "␣"]
+    assert shown("<|endoftext|>", is_next=True) == "end"
 
 
 def test_the_most_attended_tokens():
@@ -227,10 +237,36 @@ def drawn():
 def test_the_numbers_in_words(drawn):
     circuit, _ = drawn
     assert circuit.share == pytest.approx(0.92) and circuit.share_outside == pytest.approx(0.2)
-    assert "5 of 200 paths keep 92%" in summary(circuit) and "equal number keep 0%" in summary(circuit)
+    assert summary(circuit) == (
+        "5 of 200 paths move “<b>ball</b>” over “dog” from −1.00 nats (no path) to +3.60; the whole model: +4.00. "
+        "That is 92% of the way; random paths: −10% to 30%; on other stories: 40%."
+    )
     told = figures(circuit)
-    assert "a share of 0.40" in told["other stories"] and "−0.10 to 0.30" in told["random paths"]
-    assert "other stories" not in figures(replace(circuit, other_stories=None))
+    assert told["other stories"].startswith("40% of the way") and told["random paths"].startswith(
+        "0% of the way"
+    )
+    assert told["all but the circuit"] == "+0.00 nats, 20% of the way"
+    assert "Kullback-Leibler divergence" in told["circuit"] and "weak null" in told["random paths"]
+    alone = replace(circuit, other_stories=None)
+    assert "other stories" not in figures(alone) and "other stories" not in summary(alone)
+    assert "it rises, the path speaks for “dog”" in effects(circuit)
+
+
+def test_a_prompt_that_speaks_against_its_next_token_is_said(drawn):
+    circuit = replace(drawn[0], right=" big", wrong=" toy", whole=0.7, none=2.25, inside=0.75)
+    said = summary(circuit)
+    assert "move “big” over “toy” from +2.25 nats (no path) to +0.75; the whole model: +0.70." in said
+    assert said.endswith("The prompt speaks against “big”; it wins by what stands in for the cut paths.")
+    assert "97% of the way" in said
+    assert "speaks against" not in summary(replace(circuit, none=0.2, inside=0.6))
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(-0.001, "+0.00"), (0.0, "+0.00"), (-0.3, "−0.30"), (0.006, "+0.01")]
+)
+def test_no_figure_is_minus_nothing(value, said):
+    assert figure(value) == said
+    assert percent(value).replace("−", "-") == f"{round(100 * value)}%"
 
 
 def test_every_edge_is_drawn_as_wide_as_its_effect(drawn, tmp_path):
@@ -251,6 +287,9 @@ def test_every_edge_is_drawn_as_wide_as_its_effect(drawn, tmp_path):
     assert {"L0H1", "L1H12", "L1.mlp", "“<b>ball</b>”", "start", "<script>ale…"} <= set(texts)
     pale = [one.text for one in root.iter(f"{SVG}text") if one.get("class") == "o"]
     assert len(pale) == 5 and "end" not in pale
+    assert {"speaks for “<b>ball</b>”", "speaks for “dog”", "grey: a token whose paths are all cut"} <= set(
+        texts
+    )
     assert not re.search(r"href|src=|url\(|@import|<script", text)
     write_circuit_figure(tmp_path / "one.svg", circuit, patterns)
     assert (tmp_path / "one.svg").read_text(encoding="utf-8") == text
@@ -268,6 +307,71 @@ def test_lines_end_where_their_nodes_stand(drawn):
     assert any(abs(x + wide / 2 - end_x) < 0.2 and abs(y + tall - end_y) < 0.2 for x, y, wide, tall in boxes)
 
 
+def test_no_line_runs_behind_a_box(drawn):
+    circuit, _ = drawn
+    layers, heads = 4, 5
+    units = [
+        unit for i in range(layers) for unit in (*(HeadId(i, j) for j in range(heads)), LayerId(i, "mlp"))
+    ]
+    level = {unit: 2 * unit.layer + isinstance(unit, LayerId) for unit in units}
+    edges = [CircuitEdge(TokenAt(i), unit, 0.1, 1.0) for i in (1, 4, 6) for unit in (*units, Logits())]
+    edges += [CircuitEdge(unit, Logits(), 0.1, -0.5) for unit in units]
+    edges += [CircuitEdge(one, two, 0.1, 0.2) for one in units for two in units if level[one] < level[two]]
+    root = ElementTree.fromstring(circuit_figure(replace(circuit, edges=tuple(edges[:MOST_EDGES])), {}))
+    boxes = [
+        (float(box.get("x")), float(box.get("y")), float(box.get("height")))
+        for box in root.iter(f"{SVG}rect")
+        if box.get("class") == "b"
+    ]
+    lines = [path.get("d") for path in root.iter(f"{SVG}path") if path.find(f"{SVG}title") is not None]
+    assert len(boxes) == len(units) + 1 and len(lines) == MOST_EDGES
+    lanes = []
+    for line in lines:
+        points = points_of(line)
+        for left, top, tall in boxes:
+            inside_x = (points[:, 0] > left) & (points[:, 0] < left + BOX)
+            assert not (inside_x & (points[:, 1] > top + 0.1) & (points[:, 1] < top + tall - 0.1)).any(), line
+        lanes += re.findall(r"([\d.]+ [\d.]+)V", line)
+    assert len(lanes) > 100 and len(set(lanes)) == len(lanes)  # no two on each other
+
+
+def points_of(line):
+    """Points along a path of curves and upright lines."""
+    x, y = map(float, re.match(r"M([\d.]+) ([\d.]+)", line).groups())
+    points = [(x, y)]
+    at = np.linspace(0, 1, 50)[:, None]
+    for kind, numbers in re.findall(r"([CV])([^CV]+)", line):
+        given = np.array([float(one) for one in numbers.split()])
+        if kind == "V":
+            points += [(x, y + (given[0] - y) * share) for share in at[:, 0]]
+        else:
+            one, two, end = given.reshape(3, 2)
+            start = np.array([x, y])
+            curve = (
+                (1 - at) ** 3 * start
+                + 3 * at * (1 - at) ** 2 * one
+                + 3 * at**2 * (1 - at) * two
+                + at**3 * end
+            )
+            points += map(tuple, curve)
+        x, y = points[-1]
+    return np.array(points)
+
+
+def test_a_heading_stands_above_the_drawing_once(drawn):
+    circuit, patterns = drawn
+    bare, headed = (
+        circuit_figure(circuit, patterns),
+        circuit_figure(circuit, patterns, "of <m>: " + "word " * 60),
+    )
+    words = [one.text for one in ElementTree.fromstring(headed).iter(f"{SVG}text") if one.get("class") == "t"]
+    lines = [one for one in words if "word" in one]
+    assert len(lines) >= 2 and " ".join(lines).split() == ["of", "<m>:", *["word"] * 60]
+    width = float(ElementTree.fromstring(headed).get("width"))
+    assert max(map(len, lines)) * 7.5 < width - 56
+    assert "200 paths" not in bare and "word" not in bare
+
+
 def test_a_large_circuit_and_a_long_prompt(drawn):
     circuit, patterns = drawn
     tokens = ("<|endoftext|>", *(f" w{i}" for i in range(200)))
@@ -278,7 +382,7 @@ def test_a_large_circuit_and_a_long_prompt(drawn):
     assert sum(path.find(f"{SVG}title") is not None for path in root.iter(f"{SVG}path")) == MOST_EDGES
     texts = [one.text for one in root.iter(f"{SVG}text")]
     assert "w148" in texts and "w199" in texts and "w170" not in texts
-    assert any(f"the strongest {MOST_EDGES} of them drawn" in one for one in texts)
+    assert any(f"The strongest {MOST_EDGES} paths are drawn" in one for one in texts)
 
 
 def test_the_page_holds_every_path_and_runs_nothing_of_a_text(drawn, tmp_path):
@@ -307,12 +411,17 @@ def test_the_page_holds_every_path_and_runs_nothing_of_a_text(drawn, tmp_path):
         "L1H12",
         "the mean over <b>",
         *CANNOT_TELL,
+        NODES,
+        "weak null",
         "T1 <script>alert(1)</script>",
         "+2.000",
         "−1.000",
     ):
         assert said in seen, said
     assert not re.search(r'(src|href)="(?!#|data:,)', text)
+    assert seen.count("m<i>") == 2 and "<|endoftext|>" not in re.sub(
+        r"<script.*?</script>", "", text, flags=re.S
+    )
     write_circuit_page(
         tmp_path / "again.html",
         circuit,

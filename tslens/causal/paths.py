@@ -50,13 +50,24 @@ class Written:
     units: Float[Tensor, "unit pos d_model"]
 
 
+def our_model(model: StoryModel) -> TinyTransformer:
+    """The model, if its paths can be run. Raises ModelError for one that is not ours or has hooks."""
+    if not isinstance(model, TinyTransformer):
+        raise ModelError(
+            "Paths are read of our own models only: this one has other weights.",
+            "Give a model that tslens trained or ships.",
+        )
+    refuse_hooks(model)
+    return model
+
+
 @torch.no_grad()
 def written_on(model: StoryModel, tokens: Int[Tensor, " pos"]) -> Written:
     """What each sender writes on a prompt: the reference of another prompt.
 
     Raises ModelError for a model that is not ours or has hooks.
     """
-    ours = _ours(model)
+    ours = our_model(model)
     row = rearrange(tokens.to(ours.device), "pos -> 1 pos")
     prefix = ours.prefix(row)
     z = [prefix.z(layer)[0] for layer in range(prefix.n_layers)]
@@ -71,7 +82,7 @@ def mean_written(model: StoryModel, rows: Sequence[Int[np.ndarray, " length"]], 
     reaches, the mean over all positions. Raises ValueError if there is no story, ModelError for a model that is not
     ours or has hooks.
     """
-    ours = _ours(model)
+    ours = our_model(model)
     cut = [row[: n_pos + 1] for row in rows]
     length = np.array([len(row) - 1 for row in cut])
     batches = [
@@ -98,7 +109,7 @@ class PathPatcher:
 
     @torch.no_grad()
     def __init__(self, model: StoryModel, tokens: Int[Tensor, " pos"], reference: Written) -> None:
-        self.model = ours = _ours(model)
+        self.model = ours = our_model(model)
         self.tokens = tokens
         if len(reference.tokens) != len(tokens):
             raise UsageError(
@@ -178,16 +189,6 @@ class PathPatcher:
         weight = torch.cat([block.attn.W_Q, block.attn.W_K, block.attn.W_V], -1)
         projected = einsum(block.ln1(read), weight, "row head pos d, head d e -> row pos head e")
         return list(rearrange(projected, "row pos head (part e) -> part row pos head e", part=3).unbind())
-
-
-def _ours(model: StoryModel) -> TinyTransformer:
-    if not isinstance(model, TinyTransformer):
-        raise ModelError(
-            "Paths are read of our own models only: this one has other weights.",
-            "Give a model that tslens trained or ships.",
-        )
-    refuse_hooks(model)
-    return model
 
 
 def _units(

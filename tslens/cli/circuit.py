@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tslens.cli import options
-from tslens.cli.console import progress_bar, say, show, show_json, show_table
+from tslens.cli.console import counted, progress_bar, say, show, show_json, show_table
 
 if TYPE_CHECKING:
+    from jaxtyping import Float
     from torch import Tensor
 
     from tslens.causal.paths import Written
     from tslens.corpus.text_tokenizer import TextTokenizer
     from tslens.link.circuit_report import Circuit
     from tslens.model.story_model import StoryModel
+    from tslens.model.transformer import TinyTransformer
     from tslens.viz.circuit_figure import Patterns
 
 CIRCUIT_SCHEMA = "tslens.circuit/1"
@@ -27,10 +29,17 @@ N_STORIES = 200
 N_OTHERS = 40  # stories to try the circuit on, beyond those of the mean
 FIRST_ROWS = 24  # of the table on a terminal
 N_MOST = 3  # tokens that a head looks at, in what is printed
+OurModel = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        help="A model of tslens's own: a name (l1_h256, l1_h256@seed2, shipped:l1_h256), a run folder or a checkpoint.",
+    ),
+]
 
 
 def circuit(
-    model: options.Model,
+    model: OurModel,
     prompt: Annotated[str, typer.Option("--prompt", help="The text whose next token is explained.")],
     right: Annotated[
         str | None,
@@ -54,7 +63,8 @@ def circuit(
         ),
     ] = None,
     keep: Annotated[
-        float, typer.Option("--keep", help="Share of the difference that the circuit keeps, 0 to 1.")
+        float,
+        typer.Option("--keep", help="Share of the difference that the circuit keeps, above 0, below 1."),
     ] = 0.9,
     stories: options.Stories = None,
     n_stories: Annotated[
@@ -70,19 +80,22 @@ def circuit(
 ) -> None:
     """Find the paths by which a model prefers one next token to another: tokens, heads, MLPs, what reads what.
 
-    Exact path patching: along a cut path the mean over stories (or another prompt) stands in. Paths are cut as long as
-    the prediction stays, and what is left is held against random paths of equal number.
+    Along a cut path the mean over stories stands in, or another prompt. Paths are cut while the prediction stays.
 
-    Example: tslens circuit --model l2_h128 --prompt "Lily had a dog. The dog ran to" --right Lily --wrong Tom
+    Takes tslens's own models only, trained or shipped: paths are read from their weights, one by one.
+
+    Example: tslens circuit --model l1_h256 --prompt "Mia had a kite. Mia flew her" --right kite --wrong ball
     """
     say(f"tslens circuit: loading {model} (seed {seed})")
     import torch
 
+    from tslens.causal.paths import our_model
     from tslens.errors import UsageError
     from tslens.files import check_page, check_writable, refuse_replacing
-    from tslens.link.circuit import find_circuit
+    from tslens.link.circuit import check_keep, find_circuit
     from tslens.model.load import find_model, open_model
 
+    check_keep(keep)
     check_page(html, stories)
     if svg is not None:
         refuse_replacing(svg, stories)
@@ -91,12 +104,12 @@ def circuit(
         check_writable(svg.parent)
     source = find_model(model)
     say(source.note)
-    loaded = open_model(source, device=options.resolve_device(device))
+    loaded = our_model(open_model(source, device=options.resolve_device(device)))
     ids = _ids(loaded, prompt)
-    right_id, wrong_id = _first_token(loaded, prompt, right), _first_token(loaded, prompt, wrong)
+    right_id, wrong_id = _choose(loaded, prompt, ids, right, wrong)
     reference, others, told = _reference(loaded, ids, corrupted, stories, n_stories)
     say(f"along cut paths: {told}")
-    with progress_bar("single edges", 1.0) as (bar, task):
+    with progress_bar("single paths", 1.0) as (bar, task):
         found = find_circuit(
             loaded,
             torch.tensor(ids),
@@ -112,15 +125,13 @@ def circuit(
     if html is not None:
         from tslens.viz.circuit_page import write_circuit_page
 
-        header = {
-            "next tokens": f"“{found.right}”, “{found.wrong}”",
-            "command": shlex.join(["tslens", *sys.argv[1:]]),
-        }
+        header = {"command": shlex.join(["tslens", *sys.argv[1:]])}
         write_circuit_page(html, found, patterns, model=source.label, reference=told, header=header)
     if svg is not None:
         from tslens.viz.circuit_figure import write_circuit_figure
+        from tslens.viz.circuit_page import summary
 
-        write_circuit_figure(svg, found, patterns)
+        write_circuit_figure(svg, found, patterns, f"{source.label}: {summary(found)}")
     if as_json:
         show_json(
             {
@@ -148,9 +159,11 @@ def _tokenizer(model: StoryModel) -> TextTokenizer:
 
 
 def _ids(model: StoryModel, text: str) -> list[int]:
-    """The tokens of a prompt. Raises UsageError for too few or too many."""
+    """The tokens of a prompt. Raises UsageError for too few or too many, or a blank at the end."""
     from tslens.errors import UsageError
 
+    if text.endswith(" "):
+        raise UsageError("The prompt ends in a blank; it belongs to the next word.", "Take it away.")
     tokenizer = _tokenizer(model)
     ids = [tokenizer.start_id, *tokenizer.encode(text)]
     if len(ids) < 2:
@@ -163,15 +176,38 @@ def _ids(model: StoryModel, text: str) -> list[int]:
     return ids
 
 
-def _first_token(model: StoryModel, prompt: str, word: str | None) -> int | None:
+def _choose(
+    model: TinyTransformer, prompt: str, ids: list[int], right: str | None, wrong: str | None
+) -> tuple[int, int]:
+    """The right and the wrong next token, before any story is read. Raises UsageError where they cannot be compared."""
+    import torch
+
+    from tslens.link.circuit import choose_tokens
+
+    with torch.inference_mode():
+        logits = model(torch.tensor([ids], device=model.device))[0, -1]
+    given = [_first_token(model, prompt, word, logits) for word in (right, wrong)]
+    return choose_tokens(logits, _tokenizer(model), *given)
+
+
+def _first_token(
+    model: StoryModel, prompt: str, word: str | None, logits: Float[Tensor, " d_vocab"]
+) -> int | None:
     """The token that a word begins with after the prompt; None for no word."""
     from tslens.link.circuit import next_token
 
     if word is None:
         return None
-    token, n_tokens = next_token(_tokenizer(model), prompt, word)
+    tokenizer = _tokenizer(model)
+    token, n_tokens = next_token(tokenizer, prompt, word)
     if n_tokens > 1:
-        say(f'"{word}" is {n_tokens} tokens; the first of them decides')
+        say(f"“{word}” is {n_tokens} tokens; the first of them decides")
+    for other in (word.lower(), word.capitalize()):
+        its_token, n_others = next_token(tokenizer, prompt, other)
+        if n_others == 1 and logits[its_token] > logits[token]:
+            say(
+                f"“{word}” is another token than “{other}”, which is more probable: capitals tell words apart"
+            )
     return token
 
 
@@ -216,29 +252,25 @@ def _patterns(model: StoryModel, tokens: Tensor, found: Circuit) -> Patterns:
 
 def show_circuit(found: Circuit, patterns: Patterns) -> None:
     """The strongest paths, where the heads look, and how much of the prediction this is."""
-    from tslens.viz.circuit_page import figures, named, summary
+    from tslens.link.circuit_report import shown
+    from tslens.viz.circuit_figure import figure
+    from tslens.viz.circuit_page import NODES, effects, figures, named, summary
 
     rows = [
-        [named(found, edge.sender), str(edge.receiver), f"{edge.effect_inside:+.2f}", f"{edge.effect:+.2f}"]
+        [named(found, edge.sender), str(edge.receiver), figure(edge.effect_inside), figure(edge.effect)]
         for edge in found.edges[:FIRST_ROWS]
     ]
-    show_table(["<from>", "<to>", "inside", "effect"], [[_plain(cell) for cell in row] for row in rows])
+    show_table(["<from>", "<to>", "inside", "whole"], [[_plain(cell) for cell in row] for row in rows])
     more = len(found.edges) - len(rows)
-    beside = f" {more} more paths: --json or --html." if more > 0 else ""
-    terms = (
-        "inside: nats of the difference that go where the path alone is cut from the circuit; effect: from the whole "
-        f"model.{beside}"
-    )
+    beside = f" {counted(more, 'more path')}: --json or --html." if more > 0 else ""
     looks = [
         f"{row['head']} looks at "
-        + ", ".join(
-            f"{_plain(one['token'].strip() or one['token'])} {one['share']:.2f}" for one in row["attends"]
-        )
+        + ", ".join(f"{_plain(shown(one['token']))} {one['share']:.2f}" for one in row["attends"])
         for row in _heads(found, patterns)
     ]
     numbers = [f"{name}: {said}" for name, said in figures(found).items()]
-    for text in (terms, *looks, *numbers, summary(found)):
-        show(textwrap.fill(text, 98, subsequent_indent="  "))
+    for text in (NODES, f"{effects(found)}{beside}", *looks, *numbers, summary(found)):
+        show(textwrap.fill(_plain(text), 98, subsequent_indent="  "))
 
 
 def _heads(found: Circuit, patterns: Patterns) -> list[dict[str, Any]]:

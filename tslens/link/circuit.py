@@ -37,10 +37,11 @@ from tslens.causal.path_graph import Keep
 from tslens.causal.paths import PathPatcher, Written
 from tslens.corpus.text_tokenizer import TextTokenizer
 from tslens.errors import ModelError, UsageError
-from tslens.link.circuit_report import Circuit, CircuitEdge, RandomPaths, share_kept
+from tslens.link.circuit_report import Circuit, CircuitEdge, RandomPaths, share_kept, shown
 from tslens.model.story_model import StoryModel
 
 N_DRAWS = 200
+N_MOST = 5  # probable next tokens that are named where another is not preferred
 LEAST_NATS = 0.1  # by which the edges must move the difference, for a share of it to be told
 SETS_A_TIME = 256
 Progress = Callable[[str, float], None]
@@ -69,18 +70,16 @@ def find_circuit(
     Raises UsageError where the model does not prefer the right token, where the edges move the difference by less than
     0.1 nats, and for a share that is not between 0 and 1; what ``PathPatcher`` raises; ModelError without tokenizer.
     """
-    if not 0 < keep < 1:
-        raise UsageError(
-            f"A share of {keep:g} cannot be kept.", "Give a number between 0 and 1, as --keep 0.9."
-        )
+    check_keep(keep)
     if model.tokenizer is None:
         raise ModelError("This model has no tokenizer.", "Put a tokenizer.json beside it.")
     patcher = PathPatcher(model, tokens, reference)
-    right, wrong = choose_tokens(patcher.logits([patcher.graph.whole])[0], right, wrong)
+    logits = patcher.logits([patcher.graph.whole])[0]
+    right, wrong = choose_tokens(logits, model.tokenizer, right, wrong)
     names = model.tokenizer.token_strings([right, wrong])
     search = _Search(patcher, right, wrong, keep, progress)
     search.check(*names)
-    effects = search.effects(search.graph.whole, "single edges")
+    effects = search.effects(search.graph.whole, "single paths")
     found = search.prune(effects)
     edges, inside = search.graph.chosen(found), search.effects(found)
     outside = search.graph.on_paths(search.graph.whole & ~found)
@@ -114,8 +113,19 @@ def find_circuit(
     )
 
 
-def choose_tokens(logits: Float[Tensor, " d_vocab"], right: int | None, wrong: int | None) -> tuple[int, int]:
-    """The right and the wrong next token. Raises UsageError if they are the same."""
+def check_keep(keep: float) -> None:
+    """Raise UsageError for a share that no search can keep."""
+    if not 0 < keep < 1:
+        raise UsageError(f"A share of {keep:g} cannot be kept.", "Give --keep a number above 0 and below 1.")
+
+
+def choose_tokens(
+    logits: Float[Tensor, " d_vocab"], tokenizer: TextTokenizer, right: int | None, wrong: int | None
+) -> tuple[int, int]:
+    """The right and the wrong next token; None: the most probable one, or the most probable other one.
+
+    Raises UsageError if they are the same or the right one is not preferred.
+    """
     best = int(logits.argmax()) if right is None else right
     if wrong is None:
         others = logits.clone()
@@ -124,6 +134,14 @@ def choose_tokens(logits: Float[Tensor, " d_vocab"], right: int | None, wrong: i
     if wrong == best:
         raise UsageError(
             "The right and the wrong next token are the same.", "Give words that begin with different tokens."
+        )
+    behind = float(logits[wrong] - logits[best])
+    if behind >= 0:
+        first, second = (_quoted(one) for one in tokenizer.token_strings([best, wrong]))
+        most = ", ".join(map(_quoted, tokenizer.token_strings(logits.topk(N_MOST).indices.tolist())))
+        raise UsageError(
+            f"The model does not prefer {first} to {second}: {second} is ahead by {behind:.2f} nats.",
+            f"The most probable next tokens are {most}; ask for those, or swap --right and --wrong.",
         )
     return best, wrong
 
@@ -134,14 +152,20 @@ def next_token(tokenizer: TextTokenizer, prompt: str, word: str) -> tuple[int, i
     A blank goes before a word of letters or digits where the prompt ends in none. Raises UsageError for no word, or a
     prompt whose last token would be another with the word behind it.
     """
+    if not word.strip(" "):
+        raise UsageError("No word is given.", "Give --right (or --wrong) a word.")
     blank = " " if word[:1].isalnum() and not prompt[-1:].isspace() else ""
     before, together = tokenizer.encode(prompt), tokenizer.encode(prompt + blank + word)
     if together[: len(before)] != before or len(together) == len(before):
         raise UsageError(
-            f'"{word}" does not follow the prompt as tokens of its own.',
+            f"“{word}” does not follow the prompt as tokens of its own.",
             "Take away blanks at the end of the prompt; they belong to the next word.",
         )
     return together[len(before)], len(together) - len(before)
+
+
+def _quoted(token: str) -> str:
+    return f"“{shown(token, is_next=True)}”"
 
 
 def _share_on(others: Sequence[PathPatcher], found: Keep, right: int, wrong: int) -> float | None:
@@ -172,15 +196,10 @@ class _Search:
 
     def check(self, right: str, wrong: str) -> None:
         """Raise UsageError where there is nothing to explain."""
-        if self.whole <= 0:
-            raise UsageError(
-                f'The model does not prefer "{right}" to "{wrong}": the difference is {self.whole:.2f} nats.',
-                "Ask the other way round, or name other words.",
-            )
         if abs(self.whole - self.none) < LEAST_NATS:
             raise UsageError(
-                f'It prefers "{right}" to "{wrong}" by {self.whole:.2f} nats, and by {self.none:.2f} with every path '
-                "cut: the prompt decides too little for a share of it to be told.",
+                f"The model prefers {_quoted(right)} to {_quoted(wrong)} by {self.whole:.2f} nats, and as much with "
+                f"every path cut, within {LEAST_NATS:g}: the prompt decides too little for a share of it to be told.",
                 "Name words between which this prompt decides, or another prompt to stand in.",
             )
 

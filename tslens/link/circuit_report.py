@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tslens.causal.path_graph import Receiver, Sender
+from tslens.corpus.tokenizer import END
 from tslens.types import HeadId
 
 
@@ -120,6 +121,16 @@ class Circuit:
 def share_kept(difference: float, whole: float, none: float) -> float:
     """Where a difference lies between that of no edges (0) and that of all (1)."""
     return (difference - none) / (whole - none)
+
+
+def shown(token: str, *, is_next: bool = False) -> str:
+    """A token as readers see it, without the blank before a word.
+
+    ``<|endoftext|>`` is the start of a prompt, and the end where it ``is_next``.
+    """
+    if token == END:
+        return "end" if is_next else "start"
+    return token.strip(" ") or "\N{OPEN BOX}"
 
 
 @dataclass(frozen=True)

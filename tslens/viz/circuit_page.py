@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from tslens.causal.path_graph import TokenAt
-from tslens.link.circuit_report import Circuit, CircuitEdge, most_attended
+from tslens.link.circuit_report import Circuit, CircuitEdge, most_attended, shown
 from tslens.types import HeadId
-from tslens.viz.circuit_figure import Node, Patterns, circuit_figure
+from tslens.viz.circuit_figure import Node, Patterns, circuit_figure, figure, percent
 from tslens.viz.page import (
     build_page,
     definitions,
@@ -18,7 +18,6 @@ from tslens.viz.page import (
     limits_section,
     number,
     room_left,
-    signed,
     write_page,
 )
 from tslens.viz.patterns import CHART_TOKENS, ExamplePattern, heads_that_fit, panel, story_data, wall
@@ -29,18 +28,27 @@ N_MOST = 4  # tokens that a head looks at, in words
 _NOTE_BYTES = 1000
 CANNOT_TELL = (
     "Whether the model does this on other prompts: one prompt is an example.",
-    "Whether this is the only circuit: edges are cut in one order, and another order may leave other ones.",
+    "Whether this is the only circuit: paths are cut in one order, and another order may leave other ones.",
     "What it is without its reference: what stands in for a cut path decides which paths are needed. The share with "
     "other stories says how far the circuit depends on it.",
     "At which position a head or MLP is needed, and whether a head needs a path for where it looks or for what it "
     "moves: both are one node at all positions.",
     "What the parts compute: a path says who reads whom, not what is read.",
 )
+NODES = (
+    "A path here is one step: who writes, who reads. T4: the 4th token, T0 the start; L0H1: head 1 of layer 0; L0.mlp: "
+    "the MLP of layer 0; logits: what decides the next token."
+)
+WEAK_NULL = "A weak null: the circuit was chosen for what it keeps, random paths were not."
+_SCALED = (  # wide pages show the drawing larger, narrow ones scroll
+    "<style>.box>.circuit{display:block;margin:0 auto;width:100%;min-width:600px;max-width:1220px;height:auto}"
+    "#circuit .text{margin-bottom:0.75rem}</style>\n"
+)
 _COLUMNS = (
     Column("from", "", "ascending", "words"),
     Column("to", "", "ascending", "words"),
-    Column("effect inside", "nats, cut from the circuit", "descending", "figure"),
-    Column("effect", "nats, cut from the whole", "descending", "figure"),
+    Column("inside", "nats, cut from the circuit", "descending", "figure"),
+    Column("whole", "nats, cut from the whole model", "descending", "figure"),
 )
 
 
@@ -60,7 +68,7 @@ def write_circuit_page(
         return build_page(
             title=f"The paths behind one prediction of {model}",
             lead=summary(circuit),
-            header={"model": model, **header},
+            header=header,
             main=_drawing(circuit, patterns)
             + _numbers(circuit, reference)
             + _attention(circuit, patterns, heads, kept)
@@ -80,39 +88,60 @@ def write_circuit_page(
 
 
 def summary(circuit: Circuit) -> str:
-    """What was found, in one sentence."""
-    return (
-        f"{len(circuit.edges)} of {circuit.n_edges_whole} paths keep {100 * circuit.share:.0f}% of why "
-        f"“{circuit.right.strip() or circuit.right}” comes before “{circuit.wrong.strip() or circuit.wrong}”; random "
-        f"paths of equal number keep {number(round(100 * circuit.random.median) + 0.0, 0)}%."
+    """What was found, in a sentence or two that hold whichever way the prompt speaks."""
+    first, second = next_tokens(circuit)
+    random, other = circuit.random, circuit.other_stories
+    found = (
+        f"{len(circuit.edges)} of {circuit.n_edges_whole} paths move {first} over {second} from {figure(circuit.none)} "
+        f"nats (no path) to {figure(circuit.inside)}; the whole model: {figure(circuit.whole)}. That is "
+        f"{percent(circuit.share)} of the way; random paths: {percent(random.low)} to {percent(random.high)}"
+        f"{'' if other is None else f'; on other stories: {percent(other)}'}."
     )
+    if circuit.whole < circuit.none:
+        found += f" The prompt speaks against {first}; it wins by what stands in for the cut paths."
+    return found
+
+
+def next_tokens(circuit: Circuit) -> tuple[str, str]:
+    """The right and the wrong next token, quoted."""
+    first, second = (f"“{shown(token, is_next=True)}”" for token in (circuit.right, circuit.wrong))
+    return first, second
 
 
 def figures(circuit: Circuit) -> dict[str, str]:
     """The numbers of a circuit, each in words."""
-    random = circuit.random
+    random, (first, second) = circuit.random, next_tokens(circuit)
     told = {
-        "whole model": f"{signed(circuit.whole)} nats between the two next tokens",
-        "no path": f"{signed(circuit.none)} nats, every path cut",
-        "circuit": f"{signed(circuit.inside)} nats, a share of {number(circuit.share)}; the whole prediction is then "
-        f"{number(circuit.divergence)} nats away from the model's (no path: {number(circuit.divergence_none)})",
-        "all but the circuit": f"{signed(circuit.outside)} nats, a share of {number(circuit.share_outside)}",
-        "random paths": f"a share of {number(random.median)} (5th to 95th percentile {number(random.low)} to "
-        f"{number(random.high)}) over {random.n_draws} sets of as many; p {number(random.p, 3)} of being as near to "
-        "the whole",
+        "whole model": f"{figure(circuit.whole)} nats, {first} over {second}",
+        "no path": f"{figure(circuit.none)} nats, every path cut",
+        "circuit": f"{figure(circuit.inside)} nats, {percent(circuit.share)} of the way from no path to the whole "
+        "model; Kullback-Leibler divergence of its next token's distribution from the whole model's: "
+        f"{number(circuit.divergence)} nats (no path: {number(circuit.divergence_none)})",
+        "all but the circuit": f"{figure(circuit.outside)} nats, {percent(circuit.share_outside)} of the way",
+        "random paths": f"{percent(random.median)} of the way in the median, {percent(random.low)} to "
+        f"{percent(random.high)} from the 5th to the 95th percentile, over {random.n_draws} sets of as many; p "
+        f"{number(random.p, 3)} that such a set comes as near to the whole model. {WEAK_NULL}",
     }
     if circuit.other_stories is not None:
         told["other stories"] = (
-            f"a share of {number(circuit.other_stories)} where cut paths carry what another story gives, over "
+            f"{percent(circuit.other_stories)} of the way where cut paths carry what another story gives, over "
             f"{circuit.n_other_stories} stories that the search never saw"
         )
     return told
 
 
+def effects(circuit: Circuit) -> str:
+    """What the two numbers of a path are."""
+    return (
+        "inside: nats by which the circuit's difference falls when this path alone is cut; below 0: it rises, the path "
+        f"speaks for {next_tokens(circuit)[1]}. whole: the same, cut from the whole model."
+    )
+
+
 def _drawing(circuit: Circuit, patterns: Patterns) -> str:
     return (
-        '<section id="circuit">\n<h2>The circuit</h2>\n<p class="text">'
-        f"{escape(''.join(circuit.tokens[1:]))}<b class=role>{escape(circuit.right)}</b></p>\n"
+        f'<section id="circuit">\n<h2>The circuit</h2>\n{_SCALED}<p class="hint">{escape(NODES)}</p>\n'
+        f'<p class="text">{escape("".join(circuit.tokens[1:]))}<b class=role>{escape(circuit.right)}</b></p>\n'
         '<div class="box" tabindex=0 role=region aria-label="The drawing">\n'
         f"{circuit_figure(circuit, patterns)}</div>\n</section>\n"
     )
@@ -120,9 +149,8 @@ def _drawing(circuit: Circuit, patterns: Patterns) -> str:
 
 def _numbers(circuit: Circuit, reference: str) -> str:
     return (
-        f"<section>\n<h2>How much of it this is</h2>\n{definitions(figures(circuit))}"
-        f'<p class="hint">Along a cut path stands {escape(reference)}. A share is of the difference with all paths '
-        "beyond that with none.</p>\n</section>\n"
+        f"<section>\n<h2>How much of it this is</h2>\n"
+        f'<p class="hint">Along a cut path stands {escape(reference)}.</p>\n{definitions(figures(circuit))}</section>\n'
     )
 
 
@@ -134,7 +162,7 @@ def _attention(circuit: Circuit, patterns: Patterns, heads: Sequence[HeadId], ke
         notes.append(f"To stay below 5 MB the page holds {len(kept)} of {len(heads)} heads.")
     looks = {
         str(head): ", ".join(
-            f"“{_token(circuit, one.pos)}” {number(one.share)}"
+            f"“{shown(circuit.tokens[one.pos])}” {number(one.share)}"
             for one in most_attended(np.asarray(patterns[head])[-1].tolist(), N_MOST)
         )
         for head in heads
@@ -152,15 +180,14 @@ def _edges(circuit: Circuit) -> str:
         _COLUMNS,
         [_row(circuit, edge) for edge in circuit.edges],
         (search("from", "T5", 0, "contains"), search("to", "L0H3", 1, "contains")),
-        hint="Above zero a path speaks for the right token, below for the wrong one. What no path runs along any more "
-        "is cut with it.",
+        hint=f"{effects(circuit)} What no path runs along any more is cut with it.",
         label="Table of all paths of the circuit",
     )
     return f'<section id="measurements">\n<h2>Its paths</h2>\n{table}</section>\n'
 
 
 def _row(circuit: Circuit, edge: CircuitEdge) -> str:
-    cells = "".join(f"<td>{signed(value, 3)}</td>" for value in (edge.effect_inside, edge.effect))
+    cells = "".join(f"<td>{figure(value, 3)}</td>" for value in (edge.effect_inside, edge.effect))
     return (
         f"<tr><th scope=row>{escape(named(circuit, edge.sender))}</th>"
         f"<td>{escape(named(circuit, edge.receiver))}</td>{cells}</tr>\n"
@@ -169,9 +196,4 @@ def _row(circuit: Circuit, edge: CircuitEdge) -> str:
 
 def named(circuit: Circuit, node: Node) -> str:
     """A node with its token, where it is one."""
-    return f"{node} {_token(circuit, node.pos)}" if isinstance(node, TokenAt) else str(node)
-
-
-def _token(circuit: Circuit, pos: int) -> str:
-    token = circuit.tokens[pos]
-    return token.strip() or token
+    return f"{node} {shown(circuit.tokens[node.pos])}" if isinstance(node, TokenAt) else str(node)
