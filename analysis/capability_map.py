@@ -56,7 +56,7 @@ def _report(maps: dict[str, MapReport], seconds: dict[str, float], audit: Path) 
     yield "# Which parts does each capability depend on?\n\n"
     yield (
         "Written by `python analysis/capability_map.py`; measures, nulls, floors and statuses: `docs/methods.md`, "
-        "Capability map. Shares are of what the model knows by a readout, with intervals that are corrected for all "
+        "Capability map. Shares are of a readout's difference, with intervals that are corrected for all "
         "components and readouts of the model; 'expected' is what random components that cost as much loss take. "
         "Rows: `MODEL.jsonl`; pages: `MODEL.html`.\n\n"
     )
@@ -98,7 +98,7 @@ def _of_model(name: str, report: MapReport, seconds: float) -> Iterator[str]:
 
 
 def _by_measure(report: MapReport) -> Iterator[str]:
-    yield "| measure | carries | candidate | general | unclear | no |\n|---|---|---|---|---|---|\n"
+    yield f"| measure | {' | '.join(STATUSES)} |\n|---{'|---' * len(STATUSES)}|\n"
     for (evidence, measure), rows in measures_of(report).items():
         told = [_named([row for row in rows if row.status == status]) for status in STATUSES[:2]]
         counts = [str(sum(row.status == status for row in rows)) for status in STATUSES[2:]]
