@@ -33,6 +33,7 @@ from tslens.causal.ablator import Ablator
 from tslens.cli.grade_texts import weights_sha256
 from tslens.cli.opening import Opened, open_for_scan, record_of
 from tslens.files import atomic_write, read_json
+from tslens.grading.completions import Drawing
 from tslens.grading.local.judge import LocalJudge
 from tslens.grading.prompts import load_beginnings
 from tslens.link.conjecture import (
@@ -63,7 +64,7 @@ from tslens.link.conjecture_results import (
     save_conjecture,
 )
 from tslens.link.conjecture_stats import Measure, Permutation, contrast_of
-from tslens.link.grade_map import Drawing, judge_doses
+from tslens.link.grade_map import judge_doses
 from tslens.link.measure import read_readouts
 from tslens.link.pairs import Readout
 from tslens.link.readouts import N_PAIRS, author_stories, make_readouts

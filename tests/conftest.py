@@ -13,6 +13,14 @@ from tslens.types import Story
 NAMES = ["Tom", "Lily", "Ben", "Mia", "Sam", "Anna"]
 THINGS = ["ball", "cake", "kite", "banana", "trumpet", "elephant"]
 DEEDS = ["found", "lost", "wanted", "liked", "dropped"]
+BEGINNINGS = [
+    "One day, Tom went to the",
+    "Lily had a red",
+    "The dog saw a big",
+    "Once upon a time, there was a",
+    "Mom said to Ben that",
+    "Anna and Sam wanted to",
+]
 
 
 def make_stories(n, seed=0):
@@ -143,6 +151,64 @@ def parser():
         return open_parser()
     except DataError as error:
         pytest.skip(f"no parser: {error}")
+
+
+@pytest.fixture(scope="session")
+def few_readouts():
+    """``make_readouts`` of 60 stories, not of up to 1,500; what is asked for twice is made once."""
+    from itertools import islice
+
+    from tslens.link.readouts import author_stories, make_readouts
+
+    told, made = list(islice(author_stories(), 60)), {}
+
+    def make(tokenizer, **asked):
+        key = (tokenizer.sha256, *sorted(asked.items()))
+        if key not in made:
+            made[key] = make_readouts(tokenizer, **asked, stories=told)
+        return made[key]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_link_small(few_readouts):
+    """A function that makes small what takes long in ``tslens link``, for as long as its patch holds.
+
+    Pairs are of 60 stories; the n-gram counts 100 of the author, not those that are on disk; three random sets of each
+    share stand beside components, not dozens; the judge's doses are of ``n_dosed`` stories. With so few pairs hardly a
+    component passes, so the first of all that have a status are graded.
+    """
+    from functools import partial
+
+    from tslens.link.map_report import STATUSES
+    from tslens.link.ngram_null import author_like
+    from tslens.link.random_sets import random_rungs
+
+    def stories_like(model, tokenizer, source):
+        return author_like(tokenizer, n_ctx=model.cfg.n_ctx, n_counted=100, n_held_out=10)
+
+    def make(patch, *, shares=(0.06, 0.25), n_dosed=1):
+        rungs = partial(random_rungs, n_draws=3, shares=shares)
+        patch.setattr("tslens.link.capability_map.random_rungs", rungs)
+        patch.setattr("tslens.cli.link_plan.random_rungs", rungs)
+        patch.setattr("tslens.cli.link_run.make_readouts", few_readouts)
+        patch.setattr("tslens.cli.link_run.stories_like", stories_like)
+        patch.setattr("tslens.cli.link_plan.DOSE_STORIES", n_dosed)
+        patch.setattr("tslens.cli.link_plan.PASSING", STATUSES)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def six_beginnings(tmp_path_factory):
+    """A file of six beginnings of stories, as ``--prompts`` takes it."""
+    import json
+
+    path = tmp_path_factory.mktemp("prompts") / "six.jsonl"
+    rows = [{"prompt": text} for text in BEGINNINGS]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
 
 
 @dataclass

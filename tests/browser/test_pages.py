@@ -1,9 +1,6 @@
 """The pages in Chromium, opened from a file: quiet, offline, usable, safe."""
 
 import re
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,11 +16,7 @@ from tslens.viz.paragraph import KINDS, OnParagraph, Paragraph
 from tslens.viz.patterns import ExamplePattern
 
 sync_api = pytest.importorskip("playwright.sync_api")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
-]
+pytestmark = pytest.mark.browser
 
 HOSTILE = [
     "<script>window.hacked=1</script>",
@@ -125,39 +118,6 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     return SimpleNamespace(
         heads=folder / "heads.html", look=folder / "look.html", bad=folder / "tampered.html"
     )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def visit(browser) -> Iterator:
-    """Open a page; afterwards it must have said nothing, asked for nothing and run nothing foreign."""
-    opened = []
-
-    def go(path: Path, anchor: str = "", **options):
-        page = browser.new_page(**options)
-        noise: list[str] = []
-        page.on("console", lambda message: noise.append(message.text))
-        page.on("pageerror", lambda error: noise.append(str(error)))
-        page.on(
-            "request",
-            lambda request: noise.append(request.url) if request.url.split("#")[0] != path.as_uri() else None,
-        )
-        page.goto(path.as_uri() + anchor)
-        opened.append((page, noise))
-        return page
-
-    yield go
-    for page, noise in opened:
-        assert page.evaluate("window.hacked") is None
-        assert noise == []
-        page.close()
 
 
 def wait_for_head(page, head: str) -> None:

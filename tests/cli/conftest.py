@@ -1,5 +1,6 @@
-"""A trained project that the tests of commands share."""
+"""A trained project that the tests of commands share, and how they run ``tslens link``."""
 
+import json
 import os
 
 import pytest
@@ -34,3 +35,16 @@ def as_user():
     """Skips where the tests run as root, who may write anywhere."""
     if os.geteuid() == 0:
         pytest.skip("root may write to read-only folders")
+
+
+@pytest.fixture
+def link_json(tslens):
+    """Runs a command line of ``tslens link`` on the shipped model of one layer; its JSON."""
+
+    def run(*arguments):
+        done = tslens(*arguments, "--json")
+        assert done.code == 0, done.err
+        assert done.err.splitlines()[0] == "tslens link: loading shipped:l1_h64 (seed 0)"
+        return json.loads(done.out)
+
+    return run

@@ -2,15 +2,11 @@
 
 import json
 from functools import partial
-from itertools import islice
 
 import pytest
 
 from tslens.files import write_jsonl
 from tslens.link.map_report import STATUSES, load_map
-from tslens.link.ngram_null import author_like
-from tslens.link.random_sets import random_rungs
-from tslens.link.readouts import author_stories, make_readouts
 from tslens.types import HeadId, HeadScore, NeuronId, NeuronRole
 
 MODEL = ("link", "--model", "shipped:l1_h64", "--stories", "author:60:7", "--n-stories", 6, "--pairs", 40)
@@ -26,36 +22,9 @@ DROP = {"value", "low", "high", "low_corrected", "high_corrected", "p", "halves"
 PARTS = ["L0H0", "L0H1", "L0H2", "L0H3", "L0.attn", "L0.mlp", "L0"]
 
 
-@pytest.fixture(scope="module")
-def few_readouts():
-    """Readouts of 60 stories, made once."""
-    told, made = list(islice(author_stories(), 60)), {}
-
-    def make(tokenizer, **asked):
-        key = (tokenizer.sha256, *asked.values())
-        if key not in made:
-            made[key] = make_readouts(tokenizer, **asked, stories=told)
-        return made[key]
-
-    return make
-
-
 @pytest.fixture(autouse=True)
-def small(monkeypatch, few_readouts):
-    """What takes long is made small.
-
-    Pairs are of 60 stories, not of up to 1,500; the n-gram counts 100 of the author, not those that are on disk; six
-    random sets stand beside components, not dozens.
-    """
-    rungs = partial(random_rungs, n_draws=3, shares=(0.06, 0.25))
-    monkeypatch.setattr("tslens.link.capability_map.random_rungs", rungs)
-    monkeypatch.setattr("tslens.cli.link_run.make_readouts", few_readouts)
-    monkeypatch.setattr(
-        "tslens.cli.link_run.stories_like",
-        lambda model, tokenizer, source: author_like(
-            tokenizer, n_ctx=model.cfg.n_ctx, n_counted=100, n_held_out=10
-        ),
-    )
+def small(monkeypatch, make_link_small):
+    make_link_small(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -71,16 +40,9 @@ def here(folder, monkeypatch):
 
 
 @pytest.fixture
-def run(tslens, here):
+def run(link_json, here):
     """Runs the command on the shipped model; its JSON."""
-
-    def run(*arguments):
-        done = tslens(*MODEL, *arguments, "--json")
-        assert done.code == 0, done.err
-        assert done.err.splitlines()[0] == "tslens link: loading shipped:l1_h64 (seed 0)"
-        return json.loads(done.out)
-
-    return run
+    return partial(link_json, *MODEL)
 
 
 def results(folder):

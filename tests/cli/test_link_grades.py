@@ -1,6 +1,7 @@
 """``tslens link --judge`` by a judge whose grades are known: what is graded and kept, how a stopped run goes on."""
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from functools import cache, partial
@@ -13,12 +14,11 @@ import pytest
 from tslens.cli import link_run
 from tslens.cli.link_grades import GradeFolder
 from tslens.cli.link_groups import map_groups
+from tslens.grading.completions import Drawing
 from tslens.grading.rubric import CRITERIA
-from tslens.link.grade_map import Drawing, dose_pairs, dose_texts
-from tslens.link.map_report import STATUSES, load_map
-from tslens.link.ngram_null import author_like
-from tslens.link.random_sets import random_rungs
-from tslens.link.readouts import author_stories, make_readouts
+from tslens.link.grade_map import dose_pairs, dose_texts
+from tslens.link.map_report import load_map
+from tslens.link.readouts import author_stories
 from tslens.link.story_costs import CostStories
 from tslens.model.load import find_model
 from tslens.types import Grade, Graded, GradeFailure
@@ -30,14 +30,6 @@ OF_JUDGE = {
     *("not_graded", "failures"),
 }
 PARTS = ["L0H0", "L0H1", "L0H2", "L0H3", "L0.attn", "L0.mlp", "L0"]
-BEGINNINGS = [
-    "One day, Tom went to the",
-    "Lily had a red",
-    "The dog saw a big",
-    "Once upon a time, there was a",
-    "Mom said to Ben that",
-    "Anna and Sam wanted to",
-]
 GRADED = tuple("--judge local --prompts six.jsonl --samples 1 --max-tokens 20 --most-graded 2".split())
 LINE = "tslens local judge 7, not GPT-4"
 N_RUNGS = 6
@@ -86,39 +78,16 @@ def counting(monkeypatch):
     return Counting
 
 
-@pytest.fixture(scope="module")
-def few_readouts():
-    return partial(make_readouts, stories=list(islice(author_stories(), 60)))
-
-
 @pytest.fixture(autouse=True)
-def small(monkeypatch, few_readouts):
-    """What takes long is made small.
-
-    Pairs are of 60 stories, not of up to 1,500; the n-gram counts 100 of the author, not those that are on disk; six
-    random sets stand beside components, not dozens; the judge's doses are of two stories. With so few pairs hardly
-    a component passes, so the first of all that have a status are graded.
-    """
-    rungs = partial(random_rungs, n_draws=3, shares=(0.06, 0.25))
-    monkeypatch.setattr("tslens.link.capability_map.random_rungs", rungs)
-    monkeypatch.setattr("tslens.cli.link_plan.random_rungs", rungs)
-    monkeypatch.setattr("tslens.cli.link_run.make_readouts", few_readouts)
-    monkeypatch.setattr("tslens.cli.link_plan.DOSE_STORIES", N_DOSED)
-    monkeypatch.setattr("tslens.cli.link_plan.PASSING", STATUSES)
-    monkeypatch.setattr(
-        "tslens.cli.link_run.stories_like",
-        lambda model, tokenizer, source: author_like(
-            tokenizer, n_ctx=model.cfg.n_ctx, n_counted=100, n_held_out=10
-        ),
-    )
+def small(monkeypatch, make_link_small):
+    make_link_small(monkeypatch, n_dosed=N_DOSED)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, six_beginnings):
     """Where all tests of the shipped model run, so that the readouts are read once."""
     made = tmp_path_factory.mktemp("link")
-    rows = [{"prompt": text} for text in BEGINNINGS]
-    (made / "six.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    shutil.copy(six_beginnings, made)
     return made
 
 
@@ -129,16 +98,9 @@ def here(folder, monkeypatch):
 
 
 @pytest.fixture
-def run(tslens, here):
+def run(link_json, here):
     """Runs the command on the shipped model; its JSON."""
-
-    def run(*arguments):
-        done = tslens(*MODEL, *arguments, "--json")
-        assert done.code == 0, done.err
-        assert done.err.splitlines()[0] == "tslens link: loading shipped:l1_h64 (seed 0)"
-        return json.loads(done.out)
-
-    return run
+    return partial(link_json, *MODEL)
 
 
 def results(folder):
@@ -154,7 +116,7 @@ def written(folder, name):
     return [json.loads(line) for line in lines[1:]]
 
 
-def test_grades_stand_beside_readouts(run, counting, here):
+def test_grades_stand_beside_readouts(run, counting, here, six_beginnings):
     found = run(*GRADED)
     assert set(found) >= OF_JUDGE | {"schema", "loss_nats", "ngram", "rows"}
     assert found["judge"] == "local" and found["judge_version"] == LINE and found["n_prompts"] == 6
@@ -167,7 +129,8 @@ def test_grades_stand_beside_readouts(run, counting, here):
     assert [row["measure"] for row in graded] == [name for name in CRITERIA for _ in range(2)]
 
     texts = results(here) / "shipped-l1_h64@seed0_texts"
-    assert {row["prompt"] for row in written(texts, "whole")} == set(BEGINNINGS)
+    beginnings = map(json.loads, six_beginnings.read_text(encoding="utf-8").splitlines())
+    assert {row["prompt"] for row in written(texts, "whole")} == {one["prompt"] for one in beginnings}
     files = {path.stem for path in (texts / "written").glob("*.jsonl")}
     assert len(files) == 2 + N_RUNGS + 2 and {"whole", "ngram", "random0_0.06"} <= files
     points = {

@@ -3,26 +3,14 @@
 import json
 import shutil
 import sys
-from functools import cache, partial
-from itertools import islice
+from functools import partial
 
 import pytest
 
 from tslens.cli import main
 from tslens.grading.rubric import CRITERIA
-from tslens.link.map_report import STATUSES, load_map
-from tslens.link.ngram_null import author_like
-from tslens.link.random_sets import random_rungs
-from tslens.link.readouts import author_stories, make_readouts
+from tslens.link.map_report import load_map
 
-BEGINNINGS = [
-    "One day, Tom went to the",
-    "Lily had a red",
-    "The dog saw a big",
-    "Once upon a time, there was a",
-    "Mom said to Ben that",
-    "Anna and Sam wanted to",
-]
 COMMAND = (
     *("link", "--model", "shipped:l1_h64", "--stories", "author:60:7", "--n-stories", 6, "--pairs", 20),
     *("--prompts", "six.jsonl", "--samples", 1, "--max-tokens", 20, "--most-graded", 2),
@@ -34,37 +22,17 @@ LINK = "runs/l1_h64-shipped/seed0/results/link"
 MAP = f"{LINK}/author-60-7_model_n6_seed0_pairs20_openai_loop-1.jsonl"
 
 
-@cache
-def some_stories():
-    return list(islice(author_stories(), 60))
-
-
-def make_small(patch):
-    """What takes long is made small, as in ``tests/cli/test_link_command.py``: nothing here rests on who passes.
-
-    Pairs are of 60 stories; the n-gram counts 100 of the author; three random sets stand beside components; doses are
-    of one story; the first of all components that have a status are graded.
-    """
-    rungs = partial(random_rungs, n_draws=3, shares=(0.06,))
-    patch.setattr("tslens.link.capability_map.random_rungs", rungs)
-    patch.setattr("tslens.cli.link_plan.random_rungs", rungs)
-    patch.setattr("tslens.cli.link_run.make_readouts", partial(make_readouts, stories=some_stories()))
-    patch.setattr("tslens.cli.link_plan.DOSE_STORIES", 1)
-    patch.setattr("tslens.cli.link_plan.PASSING", STATUSES)
-    patch.setattr(
-        "tslens.cli.link_run.stories_like",
-        lambda model, tokenizer, source: author_like(
-            tokenizer, n_ctx=model.cfg.n_ctx, n_counted=100, n_held_out=10
-        ),
-    )
+@pytest.fixture(scope="module")
+def make_small(make_link_small):
+    """Makes small what takes long: nothing here rests on who passes."""
+    return partial(make_link_small, shares=(0.06,))
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory):
+def written(tmp_path_factory, make_small, six_beginnings):
     """A folder with the map by readouts and all texts, as a dry run leaves it; what the dry run said."""
     folder = tmp_path_factory.mktemp("link")
-    rows = [{"prompt": text} for text in BEGINNINGS]
-    (folder / "six.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    shutil.copy(six_beginnings, folder)
     with pytest.MonkeyPatch.context() as patch:
         make_small(patch)
         patch.chdir(folder)
@@ -77,7 +45,7 @@ def written(tmp_path_factory):
 
 
 @pytest.fixture
-def link(tslens, written, tmp_path, monkeypatch):
+def link(tslens, make_small, written, tmp_path, monkeypatch):
     """Runs the command against a server, in a folder of the test's own in which nothing is graded yet."""
     make_small(monkeypatch)
     folder = tmp_path / "project"

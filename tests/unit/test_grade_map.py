@@ -8,11 +8,12 @@ import torch
 
 from tslens.causal.means import read_means
 from tslens.corpus.author import write_stories
+from tslens.grading.completions import Drawing
 from tslens.grading.expected import EXPECTED
 from tslens.grading.planted import plant_pairs
 from tslens.grading.prompts import load_beginnings
 from tslens.grading.rubric import CRITERIA
-from tslens.link.grade_map import Drawing, judge_doses, map_grades, write_without
+from tslens.link.grade_map import judge_doses, map_grades, write_without
 from tslens.link.groups import Group
 from tslens.link.random_sets import Rung
 from tslens.types import Grade, Graded, GradeFailure, HeadId

@@ -12,7 +12,8 @@ from tslens.cli.grade import TEMPERATURE
 
 if TYPE_CHECKING:
     from tslens.cli.grade_prompts import PromptSet
-    from tslens.cli.grade_texts import Drawing, Wanted
+    from tslens.cli.grade_texts import Wanted
+    from tslens.grading.completions import Drawing
     from tslens.grading.results import GradedModel
     from tslens.model.load import ModelSource
 
@@ -65,8 +66,9 @@ def _drawn_otherwise(
     source: ModelSource, prompts: PromptSet, wanted: Drawing, judge: str, protocol: str, out: Path | None
 ) -> Iterator[str]:
     """The options that find other grades of a model: the same prompts and judge, texts drawn otherwise."""
-    from tslens.cli.grade_texts import Drawing, grades_file
+    from tslens.cli.grade_texts import grades_file
     from tslens.errors import DataError
+    from tslens.grading.completions import Drawing
     from tslens.grading.results import load_grades
 
     asked = wanted.to_json()

@@ -16,6 +16,7 @@ from tslens.cli.grade_prompts import Kind, PromptSet, open_prompts
 from tslens.errors import ModelError
 from tslens.files import RunFolder, sha256_file
 from tslens.grading.completions import (
+    Drawing,
     Prompt,
     load_written,
     name_of,
@@ -45,25 +46,6 @@ class Wanted:
     max_tokens: int | None
     temperature: float
     seed: int
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """How completions are drawn."""
-
-    samples: int
-    max_tokens: int
-    temperature: float
-    seed: int
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON types."""
-        return {
-            "samples": self.samples,
-            "max_tokens": self.max_tokens,
-            "temperature": self.temperature,
-            "seed": self.seed,
-        }
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -20,10 +20,10 @@ from tslens.causal.ablation import Component
 from tslens.causal.means import Means
 from tslens.cli.console import counted, progress_bar, say
 from tslens.errors import DataError
-from tslens.grading.completions import Prompt, load_written, save_written
+from tslens.grading.completions import Drawing, Prompt, load_written, save_written
 from tslens.grading.judge import Judge, Outcome, folder_of
 from tslens.grading.results import GradedModel, load_grades, save_grades
-from tslens.link.grade_map import Drawing, write_without
+from tslens.link.grade_map import write_without
 from tslens.model.story_model import StoryModel
 from tslens.types import Graded, GradeFailure, Provenance
 
@@ -123,7 +123,7 @@ class GradeFolder:
     def _header(self, name: str, components: Sequence[Component], drawing: Drawing) -> dict[str, Any]:
         return {
             **self.header,
-            **asdict(drawing),
+            **drawing.to_json(),
             "model": name,
             "without": sorted(str(component) for component in components),
         }

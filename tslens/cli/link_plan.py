@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -21,10 +21,11 @@ from tslens.cli.link_grades import DOSES, NGRAM, WHOLE, GradeFolder, failures_of
 from tslens.cli.link_run import Made, Wanted, ngram_of
 from tslens.cli.opening import Opened
 from tslens.errors import UsageError
+from tslens.grading.completions import Drawing
 from tslens.grading.judge import AskedJudge, Judge
 from tslens.grading.planted import PlantedPair
 from tslens.grading.summary import summarise
-from tslens.link.grade_map import Drawing, dose_pairs, dose_texts, doses_of, map_grades
+from tslens.link.grade_map import dose_pairs, dose_texts, doses_of, map_grades
 from tslens.link.groups import Group
 from tslens.link.map_report import STATUSES, MapReport
 from tslens.link.ngram_null import write_by_ngram
@@ -93,7 +94,7 @@ def map_of_grades(
         "prompts": plan.prompts.name,
         "prompts_sha256": plan.prompts.sha256,
         "n_prompts": len(plan.prompts.prompts),
-        "drawing": asdict(wanted.drawing),
+        "drawing": wanted.drawing.to_json(),
         "doses": doses,
         "means": {name: summarise(outcomes[name]).to_json() for name in (WHOLE, NGRAM)},
         "not_graded": plan.left_out,
@@ -224,7 +225,7 @@ def _written_by_ngram(opened: Opened, prompts: PromptSet, drawing: Drawing) -> l
             ngram_of(opened, tokenizer).ngram,
             tokenizer,
             prompts.prompts,
-            **asdict(drawing),
+            **drawing.to_json(),
             progress=lambda n: bar.update(task, completed=n, note="by the n-gram"),
         )
 

@@ -13,8 +13,8 @@ from tslens.cli.link_groups import map_groups
 from tslens.cli.opening import Opened
 from tslens.corpus.text_tokenizer import TextTokenizer
 from tslens.errors import DataError, ModelError
+from tslens.grading.completions import Drawing
 from tslens.link.capability_map import map_readouts
-from tslens.link.grade_map import Drawing
 from tslens.link.groups import Group
 from tslens.link.map_report import VERSION, MapReport, load_map, save_map
 from tslens.link.map_status import FLOOR

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -95,6 +95,20 @@ def graded_text(prompt: Prompt, completion: str, sample: int, seed: int | None, 
 
 
 # What a model writes ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How completions are drawn: the same for all models, so that their random numbers are common."""
+
+    samples: int
+    max_tokens: int
+    temperature: float
+    seed: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON types."""
+        return asdict(self)
 
 
 def write_completions(

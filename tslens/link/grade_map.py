@@ -14,7 +14,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from scipy.stats import t
 
 from tslens.causal.ablation import Component, ablated
 from tslens.causal.means import Means
-from tslens.grading.completions import Prompt, write_completions
+from tslens.grading.completions import Drawing, Prompt, write_completions
 from tslens.grading.expected import EXPECTED
 from tslens.grading.judge import Judge, Outcome
 from tslens.grading.planted import PlantedPair, plant_pairs
@@ -40,16 +40,6 @@ from tslens.types import Grade, Graded, Story
 
 DOSE = "medium"  # strength of the faults that make the unit
 POINT = 1.0  # the unit of a criterion that no fault is for
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """How texts are drawn: the same for all, so that random numbers are common."""
-
-    samples: int
-    max_tokens: int
-    temperature: float
-    seed: int
 
 
 def write_without(
@@ -71,15 +61,7 @@ def write_without(
         ablated(hookable, components, means=means, share=share) if components else nullcontext()
     )
     with without:
-        return write_completions(
-            model,
-            prompts,
-            samples=drawing.samples,
-            max_tokens=drawing.max_tokens,
-            temperature=drawing.temperature,
-            seed=drawing.seed,
-            progress=progress,
-        )
+        return write_completions(model, prompts, **drawing.to_json(), progress=progress)
 
 
 def judge_doses(judge: Judge, stories: Iterable[Story], *, seed: int) -> dict[Criterion, float]:

@@ -1,0 +1,68 @@
+"""Chromium, and how every test opens a page in it: from a file, listening for all that the page says or asks for."""
+
+import shutil
+
+import pytest
+
+LUMINANCE = """
+      const canvas = Object.assign(document.createElement("canvas"), { width: 1, height: 1 });
+      const context = canvas.getContext("2d", { willReadFrequently: true });
+      const light = (colour, below) => {
+        for (const fill of [below, colour]) { context.fillStyle = fill; context.fillRect(0, 0, 1, 1); }
+        const [r, g, b] = [...context.getImageData(0, 0, 1, 1).data].map((v) => v / 255)
+          .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+      };
+"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium; the test skips where there is none, or no playwright.
+
+    Of a module, not of the session: playwright keeps an event loop running in this thread for as long as it is open.
+    """
+    sync_api = pytest.importorskip("playwright.sync_api")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        pytest.skip("no Chromium on this machine")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """Open a page from its file; afterwards it must have said nothing, asked for nothing and run nothing foreign.
+
+    A module that has one page, or a folder of them, gives its own ``visit``, which calls this one.
+    """
+    opened = []
+
+    def go(path, anchor="", **options):
+        page = browser.new_page(**options)
+        noise, itself = [], (path.as_uri(), path.as_uri() + anchor)
+        page.on("console", lambda message: noise.append(message.text))
+        page.on("pageerror", lambda error: noise.append(str(error)))
+        page.on("request", lambda request: noise.append(request.url) if request.url not in itself else None)
+        page.goto(path.as_uri() + anchor)
+        opened.append((page, noise))
+        return page
+
+    yield go
+    for page, noise in opened:
+        assert page.evaluate("window.hacked") is None
+        assert noise == []
+        page.close()
+
+
+@pytest.fixture
+def with_luminance():
+    """Makes a function of JavaScript of its lines, which have ``light(colour, below)``.
+
+    That is the relative luminance, 0 to 1, of a colour on another, as WCAG 2.2 defines it. A canvas mixes the two, so
+    that a colour may be given in any way and may let the other through.
+    """
+    return lambda lines: f"() => {{{LUMINANCE}{lines}}}"
