@@ -34,7 +34,7 @@ def readouts(tokenizer):
 
 @pytest.fixture(scope="module")
 def stories():
-    return list(islice(author_stories(), 10))
+    return list(islice(author_stories(), 5))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def mapped(tokenizer, readouts, stories):
             CostStories(model, stories),
             every_head(model),
             seed=0,
-            rungs=random_rungs(model, seed=0, shares=(0.1, 0.5)),
+            rungs=random_rungs(model, seed=0, shares=(0.4,)),
         )
         return planted, found
 
@@ -89,7 +89,7 @@ def test_what_passes_and_ten_others_are_ablated_in_all_ways(carried):
     planted, found = carried
     ways = {(row.component, row.method) for row in found.rows}
     assert len(ways) == 8 * 3 == len(found.rows)  # eight heads: the carrier and ten or fewer others
-    rungs = random_rungs(planted.model, seed=0, shares=(0.1, 0.5))
+    rungs = random_rungs(planted.model, seed=0, shares=(0.4,))
     holds = sum(planted.carrier in rung.components for rung in rungs)
     assert 0 < found.random.n <= len(rungs) and found.random.n_more <= holds < len(rungs)
     assert {one.measure for one in found.agreement} == {"loss", "changed_pronoun"}
