@@ -36,17 +36,9 @@ from tslens.files import atomic_write, read_json
 from tslens.grading.completions import Drawing
 from tslens.grading.local.judge import LocalJudge
 from tslens.grading.prompts import load_beginnings
-from tslens.link.conjecture import (
-    Matched,
-    Readings,
-    costs_on,
-    counted,
-    first_pairs,
-    match_groups,
-    permute_labels,
-)
-from tslens.link.conjecture_grades import grade_measures, write_all
-from tslens.link.conjecture_labels import (
+from tslens.link.conjecture.figures import Measure, Permutation, contrast_of
+from tslens.link.conjecture.grades import grade_measures, write_all
+from tslens.link.conjecture.labels import (
     LEAST_LABELLINGS,
     Labelling,
     draw_labellings,
@@ -55,7 +47,16 @@ from tslens.link.conjecture_labels import (
     n_labellings,
     why_not,
 )
-from tslens.link.conjecture_results import (
+from tslens.link.conjecture.matching import (
+    Matched,
+    Readings,
+    costs_on,
+    counted,
+    first_pairs,
+    match_groups,
+    permute_labels,
+)
+from tslens.link.conjecture.results import (
     ByGrades,
     ByReadouts,
     Found,
@@ -63,7 +64,6 @@ from tslens.link.conjecture_results import (
     load_by_readouts,
     save_conjecture,
 )
-from tslens.link.conjecture_stats import Measure, Permutation, contrast_of
 from tslens.link.grade_map import judge_doses
 from tslens.link.measure import read_readouts
 from tslens.link.pairs import Readout

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tslens.link.conjecture_results import ByGrades, ByReadouts, Found
-from tslens.link.conjecture_stats import (
+from tslens.link.conjecture.figures import (
     ALPHA,
     LEAST_MODELS,
     LEAST_SIZE,
@@ -18,6 +17,7 @@ from tslens.link.conjecture_stats import (
     over_models,
     verdict_of,
 )
+from tslens.link.conjecture.results import ByGrades, ByReadouts, Found
 from tslens.probes.programs.report import Estimate
 
 SHAPES = ("l1_h256", "l2_h128", "l4_h128")

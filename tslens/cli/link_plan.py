@@ -116,7 +116,7 @@ def say_plan(
     as_json: bool,
 ) -> None:
     """What --dry-run says: what grading would cost. The texts are written for it, and kept."""
-    plan = _Plan.of(opened, made, wanted, path, lambda: _no_record())
+    plan = _Plan.of(opened, made, wanted, path, _no_record)
     texts = plan.write(opened, made, wanted)
     every = [one for of_set in texts.values() for one in of_set]
     with open_asked(large, terms, path, protocol="two_turns", seed=wanted.seed, read_only=True) as judge:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tslens.link.conjecture_labels import Labelling
-from tslens.link.conjecture_stats import Measure, Permutation
+from tslens.link.conjecture.figures import Measure, Permutation
+from tslens.link.conjecture.labels import Labelling
 from tslens.types import HeadId
 
 HEADS = [HeadId(0, index) for index in range(8)]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, ttest_1samp
 
-from tslens.link.conjecture_stats import LEAST_SIZE, OverModels, contrast_of, over_models, verdict_of
+from tslens.link.conjecture.figures import LEAST_SIZE, OverModels, contrast_of, over_models, verdict_of
 from tslens.probes.programs.report import Estimate
 from tslens.stats import poisson_weights
 

@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from tslens.link.conjecture_labels import Labelling, draw_labellings, groups_of, n_labellings, why_not
+from tslens.link.conjecture.labels import Labelling, draw_labellings, groups_of, n_labellings, why_not
 from tslens.probes.kinds.report import SHARES, HeadKind, Interval
 from tslens.types import HeadId
 

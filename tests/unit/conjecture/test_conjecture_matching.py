@@ -8,7 +8,8 @@ import torch
 
 from tslens.causal.ablation import ablated
 from tslens.causal.ablator import Ablator
-from tslens.link.conjecture import (
+from tslens.link.conjecture.labels import Labelling
+from tslens.link.conjecture.matching import (
     LEAST_COST,
     TOLERANCE,
     Matched,
@@ -17,7 +18,6 @@ from tslens.link.conjecture import (
     intervention,
     match_groups,
 )
-from tslens.link.conjecture_labels import Labelling
 from tslens.link.story_costs import CostStories
 from tslens.model.generate import generate
 from tslens.types import HeadId, Story

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from tslens.link.conjecture import LEAST_COST, TOLERANCE, Readings, permute_labels
-from tslens.link.conjecture_labels import draw_labellings
-from tslens.link.conjecture_stats import Measure, joint_p
+from tslens.link.conjecture.figures import Measure, joint_p
+from tslens.link.conjecture.labels import draw_labellings
+from tslens.link.conjecture.matching import LEAST_COST, TOLERANCE, Readings, permute_labels
 from tslens.types import HeadId
 
 HEADS = [HeadId(0, index) for index in range(8)]

@@ -8,10 +8,10 @@ from tslens.causal.ablation import ablated
 from tslens.causal.ablator import Ablator
 from tslens.grading.completions import Drawing
 from tslens.grading.prompts import load_beginnings
-from tslens.link.conjecture import Matched, Readings, counted, first_pairs, intervention
-from tslens.link.conjecture_grades import grade_measures, write_all
-from tslens.link.conjecture_labels import Labelling
-from tslens.link.conjecture_stats import contrast_of
+from tslens.link.conjecture.figures import contrast_of
+from tslens.link.conjecture.grades import grade_measures, write_all
+from tslens.link.conjecture.labels import Labelling
+from tslens.link.conjecture.matching import Matched, Readings, counted, first_pairs, intervention
 from tslens.link.measure import ReadoutScore
 from tslens.link.pairs import Pair, Readout, Side
 from tslens.link.story_costs import CostStories

@@ -3,9 +3,10 @@
 import pytest
 
 from tslens.errors import DataError
-from tslens.link.conjecture import Matched
-from tslens.link.conjecture_labels import Labelling
-from tslens.link.conjecture_results import (
+from tslens.link.conjecture.figures import Contrast, contrast_of
+from tslens.link.conjecture.labels import Labelling
+from tslens.link.conjecture.matching import Matched
+from tslens.link.conjecture.results import (
     ByGrades,
     ByReadouts,
     Found,
@@ -13,7 +14,6 @@ from tslens.link.conjecture_results import (
     load_by_readouts,
     save_conjecture,
 )
-from tslens.link.conjecture_stats import Contrast, contrast_of
 from tslens.types import Provenance
 
 

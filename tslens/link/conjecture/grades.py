@@ -14,9 +14,9 @@ from tslens.causal.means import Means
 from tslens.grading.completions import Drawing, Prompt
 from tslens.grading.judge import Outcome
 from tslens.grading.rubric import CRITERIA, Criterion
-from tslens.link.conjecture import Matched
-from tslens.link.conjecture_labels import Labelling
-from tslens.link.conjecture_stats import OF_CONJECTURE, Measure
+from tslens.link.conjecture.figures import OF_CONJECTURE, Measure
+from tslens.link.conjecture.labels import Labelling
+from tslens.link.conjecture.matching import Matched
 from tslens.link.grade_map import points_of, prompt_key, write_without
 from tslens.model.story_model import StoryModel
 from tslens.types import Graded

@@ -9,9 +9,9 @@ from typing import Any
 
 from tslens.errors import DataError, UsageError
 from tslens.files import read_json, write_json
-from tslens.link.conjecture import Matched
-from tslens.link.conjecture_labels import Labelling
-from tslens.link.conjecture_stats import Contrast, Permutation
+from tslens.link.conjecture.figures import Contrast, Permutation
+from tslens.link.conjecture.labels import Labelling
+from tslens.link.conjecture.matching import Matched
 from tslens.types import HeadId, Provenance
 
 SCHEMAS = {"readouts": "tslens.conjecture_readouts/1", "grades": "tslens.conjecture_grades/1"}

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import t
 
-from tslens.link.conjecture_labels import LEAST_LABELLINGS
+from tslens.link.conjecture.labels import LEAST_LABELLINGS
 from tslens.link.pairs import Capability
 from tslens.probes.programs.report import Estimate
 from tslens.stats import LEVEL, poisson_weights

@@ -3,7 +3,7 @@
 1. Heads of a model are split by their kind (``probes.kinds``): distance and semantic (``groups_of``).
 2. Each group is ablated by its mean. The group that costs more loss goes only a share of the way there, such that both
    cost the same (``find_shares``).
-3. What each takes of readouts that the model passes (``Readings``) becomes the interaction (``conjecture_stats``).
+3. What each takes of readouts that the model passes (``Readings``) becomes the interaction (``figures``).
 4. The same with the labels of the included heads drawn anew (``permute_labels``), all at one cost.
 
 What counts, and the numbers, were written before anything was run (``docs/methods.md``, The authors' conjecture).
@@ -22,13 +22,13 @@ from jaxtyping import Float
 
 from tslens.causal.ablator import Ablator, Intervention
 from tslens.link.batches import ReadoutBatch, pack
-from tslens.link.conjecture_labels import Heads, Labelling
-from tslens.link.conjecture_stats import (
+from tslens.link.conjecture.figures import (
     OF_CONJECTURE,
     Measure,
     Permutation,
     contrast_values,
 )
+from tslens.link.conjecture.labels import Heads, Labelling
 from tslens.link.measure import ReadoutScore, differences_of
 from tslens.link.pairs import Item, Readout
 from tslens.link.story_costs import CostStories

@@ -1,0 +1,1 @@
+"""Do distance heads carry grammar and semantic heads consistency? Groups, matching, readings, figures, verdict."""
