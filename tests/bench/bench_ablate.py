@@ -10,8 +10,8 @@ Losses of every head and token are compared.
 The ceiling is the speed of the matrix products alone that a rerun cannot save: of what lies behind the head, and of the
 unembedding; no attention, norms, softmax or sums.
 
-Last, text is written plainly and without a head, without a neuron, without half a layer; and without a head by a hook
-that the decoder cannot see through.
+Last, text is written plainly and without a head (by zero, and by its mean over all positions), without a neuron,
+without half a layer; and without a head by a hook that the decoder cannot see through.
 
     python tests/bench/bench_ablate.py [--model l4_h128] [--stories 500] [--rounds 5] [--sizes 1024 2048 4096 8192]
 """
@@ -41,6 +41,7 @@ from tslens.causal.ablation import ablated, parse_component
 from tslens.causal.ablator import Ablator, Intervention
 from tslens.corpus.stories import read_stories
 from tslens.link.effects import BATCH_TOKENS, StoryRows
+from tslens.link.story_costs import CostStories
 from tslens.model.batches import collate, cut_by_length
 from tslens.model.export import export_model
 from tslens.model.generate import generate
@@ -210,13 +211,16 @@ def writing(model: TinyTransformer, n_rounds: int) -> None:
     """Tokens per second of text, plain, ablated, and with a hook that no decoder can do without running it, in turn."""
     prompts = [" ".join(story.text.split(" ")[:20]) for story in read_stories("author:150")]
     ways = {"plain": [], "without L0H0": ["L0H0"], "without L0N0": ["L0N0"], "without L0.mlp": ["L0.mlp"]}
+    ways["L0H0 at its mean"] = ["L0H0"]
+    means = CostStories(model, read_stories("author:20")).means
     hooks = {**{way: [] for way in ways}, "by a hook": [("blocks.0.attn.hook_z", silencing(0))]}
     seconds, of_cpu = ({way: [] for way in hooks} for _ in range(2))
     generate(model, prompts[:64], max_tokens=20, seed=0)  # warm
     for _ in range(n_rounds):
         for way, fwd_hooks in hooks.items():
             components = [parse_component(name) for name in ways.get(way, ())]
-            with ablated(model, components), model.hooks(fwd_hooks=fwd_hooks):
+            by_mean = means if way.endswith("mean") else None
+            with ablated(model, components, means=by_mean), model.hooks(fwd_hooks=fwd_hooks):
                 start, start_cpu = time.perf_counter(), time.process_time()
                 done = generate(model, prompts, max_tokens=100, seed=0)
                 n_written = sum(one.n_tokens for one in done)
@@ -228,7 +232,7 @@ def writing(model: TinyTransformer, n_rounds: int) -> None:
             for took in (seconds, of_cpu)
         )
         print(
-            f"writing {way:14} {1 / statistics.median(seconds[way]):8,.0f} tokens per second, {share:.2f} of plain, "
+            f"writing {way:16} {1 / statistics.median(seconds[way]):8,.0f} tokens per second, {share:.2f} of plain, "
             f"{of_processor:.2f} by processor time"
         )
 
