@@ -61,7 +61,7 @@ def test_json_keeps_the_contract(run, here):
     assert found["schema"] == "tslens.link/1" and set(found) >= HEADER | {"rows"}
     assert (found["model"], found["checkpoint"]) == ("shipped:l1_h64@seed0", "model.safetensors")
     assert (found["n_stories"], found["n_pairs"], found["seed"], found["floor"]) == (6, 40, 0, 0.05)
-    assert found["members"] == {} and 2 < found["loss_nats"] < 5
+    assert found["members"] == {} and 2 < found["loss_nats"] < 5 and found["bits_per_byte"] > 0
     asked = [one["readout"] for one in found["readouts"] if one["is_asked"]]
     assert {"agreement", "word_order"} <= set(asked) < {one["readout"] for one in found["readouts"]}
     by_mean = [row for row in found["rows"] if row["method"] == "mean"]

@@ -22,6 +22,7 @@ from tslens.link.ngram_null import NgramNull, best_ngram, ngram_row, stories_lik
 from tslens.link.random_sets import N_DRAWS, SHARES
 from tslens.link.readouts import make_readouts
 from tslens.link.story_costs import CostStories
+from tslens.probes.held_out import loss_on
 from tslens.types import Provenance
 
 TEMPERATURE = 1.0
@@ -98,9 +99,11 @@ def map_of_readouts(opened: Opened, wanted: Wanted, path: Path, record: Callable
             progress=lambda step, n, total: bar.update(task, completed=n, total=total, note=step),
         )
     say("counting n-grams of the same data")
+    read = list(opened.held_out)
+    loss = loss_on(model, read)
     ngram = ngram_row(
         ngram_of(opened, tokenizer),
-        list(opened.held_out),
+        read,
         readouts,
         tokenizer=tokenizer,
         n_ctx=model.cfg.n_ctx,
@@ -112,7 +115,8 @@ def map_of_readouts(opened: Opened, wanted: Wanted, path: Path, record: Callable
         members,
         {
             **header,
-            "loss_nats": found.loss_nats,
+            "loss_nats": loss.loss_nats,
+            "bits_per_byte": loss.bits_per_byte,
             "agreement": [asdict(one) for one in found.agreement],
             "random": asdict(found.random),
             "ngram": ngram.to_json(),

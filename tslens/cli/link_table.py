@@ -80,10 +80,9 @@ def _beside_ngram(report: MapReport) -> str:
     """Loss and grades of the whole model beside those of the n-gram."""
     header, ngram = report.header, report.header["ngram"]
     lines = [f"n-gram: of order {ngram['order']}, counted on {ngram['counted_on']}."]
-    if header["loss_nats"] is not None:
-        lines.append(
-            f"Loss, nats per token: the model {header['loss_nats']:.3f}, the n-gram {ngram['loss_nats']:.3f}."
-        )
+    lines.append(
+        f"Loss, nats per token: the model {header['loss_nats']:.3f}, the n-gram {ngram['loss_nats']:.3f}."
+    )
     if "means" in header:
         whole, other = (header["means"][name]["means"] for name in ("whole", "ngram"))
         told = ", ".join(

@@ -64,15 +64,13 @@ class RandomRate:
 class ReadoutMap:
     """``scores``: of all readouts. ``rows``: of those passed. ``agreement``: over the components of step 3.
 
-    ``random``: how often random sets pass for more than random. ``loss_nats``: of the untouched model, mean over a
-    story's tokens, then over stories; None where nothing is passed.
+    ``random``: how often random sets pass for more than random.
     """
 
     scores: tuple[ReadoutScore, ...]
     rows: tuple[MapRow, ...]
     agreement: tuple[WaysAgree, ...]
     random: RandomRate
-    loss_nats: float | None
 
 
 @torch.inference_mode()
@@ -98,7 +96,7 @@ def map_readouts(
     asked = {one.readout for one in scores if one.is_asked}
     passed = [one for one in readouts if one.name in asked]
     if not passed:
-        return ReadoutMap(scores, (), (), RandomRate(0, 0), None)
+        return ReadoutMap(scores, (), (), RandomRate(0, 0))
     rungs = random_rungs(model, seed=seed) if rungs is None else rungs
     run = MapRun(model, passed, stories, seed, progress)
     sets = [group.draws[0] for group in groups]
@@ -112,7 +110,7 @@ def map_readouts(
     single = [i for i, group in enumerate(again) if _is_single(group)]
     ways = {DECIDES: first.at([groups.index(one) for one in again]), **others}
     agreement = _agreement({method: read.at(single) for method, read in ways.items()}, passed)
-    return ReadoutMap(scores, tuple(with_statuses([*rows, *more])), agreement, rate, run.loss_nats)
+    return ReadoutMap(scores, tuple(with_statuses([*rows, *more])), agreement, rate)
 
 
 # Deciding -------------------------------------------------------------------------------------------------

@@ -49,7 +49,6 @@ class MapRun:
         self.ablator = Ablator(model, stories.means)
         self.batches = pack(readouts, seed=seed)
         self.whole: list[float] = []  # difference of the untouched model
-        self.loss_nats = float("nan")  # and its loss on the stories
 
     def read(self, sets: Sequence[tuple[Component, ...]], method: Replacement) -> Taken:
         """Costs and drops of sets of components by one way."""
@@ -61,7 +60,6 @@ class MapRun:
             self.progress(step, n_done, n_stories + n_parts)
 
         costs = self.stories.costs(self.ablator, interventions, seed=self.seed, progress=read_stories)
-        self.loss_nats = float(costs.clean.mean())
         done = [n_stories]
 
         def losses_of(batch: ReadoutBatch) -> Float[np.ndarray, "variant position"]:

@@ -31,6 +31,7 @@ _NOT_FACTS = frozenset(
         "not_graded",
         "means",
         "loss_nats",
+        "bits_per_byte",
         "random",
         "random_sets",
         "version",
