@@ -30,6 +30,7 @@ from tslens.link.story_costs import CostStories
 from tslens.model.load import find_model, open_model
 from tslens.provenance import provenance, utc_now
 from tslens.stats import share_interval
+from tslens.types import Story
 
 SCHEMA = "tslens.capability_map_audit/1"
 TOKENIZER_OF = "shipped:l1_h64"
@@ -47,11 +48,13 @@ def main() -> None:
     tokenizer = open_model(find_model(TOKENIZER_OF), device="cpu").tokenizer
     if not isinstance(tokenizer, StoryTokenizer):
         raise SystemExit("A shipped model has a tokenizer of stories.")
+    source = author_stories()
     rows: list[dict[str, Any]] = []
     for kind in PLANTED_KINDS:
         for number in range(asked.models):
             planted = plant_capability(kind, tokenizer=tokenizer, seed=asked.seed + number)
-            rows.append({"seed": asked.seed + number, **mapped(planted, tokenizer, asked.seed + number)})
+            found = mapped(planted, list(islice(source, N_SOURCE)), asked.seed + number)
+            rows.append({"seed": asked.seed + number, **found})
             print(".", end="", flush=True, file=sys.stderr)
     print(file=sys.stderr)
     path = asked.out / "audit.jsonl"
@@ -68,12 +71,12 @@ def main() -> None:
     print(table(read_jsonl(path, SCHEMA)[1]))
 
 
-def mapped(planted: Planted, tokenizer: StoryTokenizer, seed: int) -> dict[str, Any]:
+def mapped(planted: Planted, told: Sequence[Story], seed: int) -> dict[str, Any]:
     """What the map says of a planted model, on stories of its own: whether it passes, and the status of every head."""
     model = planted.model
-    told = list(islice(author_stories(), seed * N_SOURCE, (seed + 1) * N_SOURCE))
+    assert model.tokenizer is not None
     readouts = make_readouts(
-        tokenizer, n_ctx=model.cfg.n_ctx, instruct=False, seed=seed, n_pairs=N_PAIRS, stories=told
+        model.tokenizer, n_ctx=model.cfg.n_ctx, instruct=False, seed=seed, n_pairs=N_PAIRS, stories=told
     )
     found = map_readouts(
         model,
