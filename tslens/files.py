@@ -228,6 +228,11 @@ class RunFolder:
         rows = read_jsonl(self.metrics, METRICS_SCHEMA)[1] if self.metrics.exists() else []
         return next((row["bits_per_byte"] for row in reversed(rows) if row["split"] == "validation"), None)
 
+    def trained_tokens(self) -> int | None:
+        """Tokens trained on by the newest row of metrics, None before the first."""
+        rows = read_jsonl(self.metrics, METRICS_SCHEMA)[1] if self.metrics.exists() else []
+        return int(rows[-1]["n_tokens"]) if rows else None
+
     def ngram_bits(self) -> float | None:
         """Bits per byte of the 4-gram on the same stories, None where it was not counted."""
         if not self.yardstick.exists():

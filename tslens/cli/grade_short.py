@@ -39,7 +39,7 @@ def grade_short(
     prompts = prompts_of(work)
     if model is None or terms is None:
         said = {"judge": LOCAL, "judge_version": BY_RULE_ALONE}
-        return {work.label: list(outcomes_by_rule(work.texts, prompts))}, said, 0.0
+        return {work.label: outcomes_of(work)}, said, 0.0
     with open_asked(model, terms, work.path, protocol="one_call", seed=plan.seed) as asked:
         judge = _short_judge(asked, plan)
         written = written_by_teacher(asked, prompts, plan) if plan.teacher_samples else []
@@ -53,6 +53,11 @@ def grade_short(
             theirs = iter(outcomes[len(work.texts) :])
             found[TEACHER] = [next(theirs) if isinstance(one, Graded) else one for one in written]
         return found, said, asked.ledger.spent_usd
+
+
+def outcomes_of(work: Work) -> Answers:
+    """Outcomes by rule, of the prompts that a rule decides."""
+    return list(outcomes_by_rule(work.texts, prompts_of(work)))
 
 
 def prompts_of(work: Work) -> list[ShortPrompt]:

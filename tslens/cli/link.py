@@ -26,7 +26,19 @@ OF_GRADES = ("samples", "max_tokens", "most_graded", "prompts")
 
 def link(
     context: typer.Context,
-    model: options.Model,
+    models: Annotated[
+        list[str] | None, typer.Argument(help="With --table: the models of the table.", show_default=False)
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="The model that is mapped, as of other commands.")
+    ] = None,
+    table: Annotated[
+        bool,
+        typer.Option(
+            "--table",
+            help="Instead of a map: what each of several models can do, by width and depth, with intervals.",
+        ),
+    ] = False,
     judge: Annotated[
         str | None,
         typer.Option(
@@ -51,11 +63,19 @@ def link(
         int,
         typer.Option("--most-graded", min=1, help="Components that are graded, those that take most first."),
     ] = 12,
+    foreign: Annotated[
+        bool,
+        typer.Option(
+            "--foreign", help="With --table: other people's models, by grades in $TSLENS_DATA/grades."
+        ),
+    ] = False,
     prompts: Annotated[
         str | None,
         typer.Option("--prompts", help="beginnings, instructions (default of -instruct models), or a file."),
     ] = None,
-    samples: Annotated[int, typer.Option("--samples", min=1, help="Texts of each prompt.")] = 5,
+    samples: Annotated[
+        int | None, typer.Option("--samples", min=1, help="Texts of each prompt: 5, with --table 10.")
+    ] = None,
     max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="Of one text.")] = 200,
     base_url: options.BaseUrl = None,
     budget: options.Budget = None,
@@ -83,7 +103,24 @@ def link(
     Example: tslens link --model l1_h256
 
     Example: tslens link --model l1_h256 --judge local --html map.html
+
+    With --table: loss, grades and readouts of several models by width and depth, and how they grow. Grades of the local
+    judge are made where there are none; those of a large model are made before, by tslens grade.
+
+    Example: tslens link --table l1_h64 l1_h128 l1_h256 l2_h128 l4_h128 --judge local
     """
+    if table:
+        _link_table(
+            context, models, judge, stories, n_stories, pairs, samples, out, seed, device, foreign, as_json
+        )
+        return
+    if model is None or models or foreign:
+        from tslens.errors import UsageError
+
+        raise UsageError(
+            "It is not clear what to link.",
+            "Say --model MODEL for a map, or --table MODEL MODEL ... for a table.",
+        )
     say(f"tslens link: loading {model} (seed {seed})")
     from tslens.cli.grade_report import tell_missing
     from tslens.cli.link_plan import map_of_grades, prompts_to_grade, say_plan
@@ -117,7 +154,8 @@ def link(
     check_writable(folder)
     opened = open_for_scan(source, stories, n_stories, device=options.resolve_device(device))
     say_loss(opened)
-    wanted = Wanted(pairs, tuple(roles or ()), most_graded, prompts, samples, max_tokens, seed)
+    n_samples = 5 if samples is None else samples
+    wanted = Wanted(pairs, tuple(roles or ()), most_graded, prompts, n_samples, max_tokens, seed)
 
     def record() -> Provenance:
         return record_of(opened, command=shlex.join(["tslens", *sys.argv[1:]]), seed=seed)
@@ -152,3 +190,41 @@ def link(
         tell_missing(failures)
     elif failures:
         say(f"{counted(len(failures), 'text')} too short for a grade, by the local judge")
+
+
+OF_MAPS = ("model", "roles", "most_graded", "prompts", "max_tokens", "dry_run", "html", *OF_ASKING)
+"""Parameters that a table has no use for."""
+
+
+def _link_table(
+    context: typer.Context,
+    models: list[str] | None,
+    judge: str | None,
+    stories: str | None,
+    n_stories: int,
+    pairs: int,
+    samples: int | None,
+    out: Path | None,
+    seed: int,
+    device: str,
+    foreign: bool,
+    as_json: bool,
+) -> None:
+    refuse_given(context, OF_MAPS, "is for a map", "Leave it out with --table.")
+    if judge is None:
+        refuse_given(context, ("samples",), "is for grades", "Add --judge, or leave it out.")
+    say(f"tslens link --table: {len(models or ())} models (seed {seed})")
+    from tslens.cli.link_sizes import Asked
+    from tslens.cli.link_sizes_table import link_table
+
+    asked = Asked(
+        is_graded=judge is not None,
+        judge=None if judge is None else parse_judge(judge),
+        stories=stories,
+        n_stories=n_stories,
+        n_pairs=pairs,
+        samples=10 if samples is None else samples,
+        seed=seed,
+        device=options.resolve_device(device),
+    )
+    link_table(models or [], asked, out, foreign=foreign, as_json=as_json)

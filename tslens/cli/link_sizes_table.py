@@ -1,0 +1,174 @@
+"""What ``tslens link --table`` prints and writes: a table of models, and how each measure grows."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tslens.cli.console import say, show, show_json, show_table
+from tslens.cli.judging import NOT_GPT4, judge_name
+from tslens.cli.link_sizes import Asked, Gathering
+from tslens.errors import UsageError
+from tslens.files import check_writable
+from tslens.link.sizes.foreign import foreign_rows
+from tslens.link.sizes.growth import Growth, growths
+from tslens.link.sizes.measured import Measured, SizeRow, save_sizes
+from tslens.link.sizes.read_model import BY_CHANCE, READOUTS, WRITTEN
+from tslens.provenance import provenance, utc_now
+
+JSON_SCHEMA = "tslens.link_table/1"
+OUT = Path("runs/tables")
+GRADES = ("grammar", "creativity", "consistency", "plot")
+
+
+def link_table(
+    models: Sequence[str], asked: Asked, out: Path | None, *, foreign: bool, as_json: bool
+) -> None:
+    """Measure, write, print."""
+    if len(models) < 2:
+        raise UsageError("One model makes no table.", "Name two or more: tslens link --table l1_h64 l1_h256")
+    if len(set(models)) < len(models):
+        twice = next(model for model in models if list(models).count(model) > 1)
+        raise UsageError(f"{twice} is named twice.", "Name each model once.")
+    folder = out or OUT
+    check_writable(folder)
+    started, clock = utc_now(), time.monotonic()
+    gathering = Gathering(asked)
+    for number, model in enumerate(models, 1):
+        say(f"{number} of {len(models)}: {model}")
+        gathering.add(model)
+    rows = [*gathering.rows, *gathering.sides.values(), *(foreign_rows() if foreign else ())]
+    source, sha256 = gathering.data
+    header: dict[str, Any] = {
+        "judge": judge_name(asked.judge) if asked.is_graded else None,
+        "stories": source,
+        "data_sha256": sha256,
+        "n_stories": asked.n_stories,
+        "n_pairs": asked.n_pairs,
+        "samples": asked.samples if asked.is_graded else None,
+        "seed": asked.seed,
+    }
+    record = provenance(
+        command=shlex.join(["tslens", *sys.argv[1:]]),
+        seed=asked.seed,
+        data=source,
+        data_sha256=sha256,
+        started=started,
+        seconds=time.monotonic() - clock,
+    )
+    path = folder / f"sizes_seed{asked.seed}.jsonl"
+    save_sizes(rows, path, header, record)
+    found = growths(rows, seed=asked.seed)
+    if as_json:
+        show_json(
+            {
+                "schema": JSON_SCHEMA,
+                **header,
+                "rows": [row.to_json() for row in rows],
+                "growth": [one.to_json() for one in found],
+                "file": str(path),
+            }
+        )
+        return
+    show_sizes(rows)
+    show_growth(found)
+    if header["judge"] == "local":
+        show(NOT_GPT4)
+    show(f"wrote {path}")
+
+
+def show_sizes(rows: Sequence[SizeRow]) -> None:
+    """Two tables: loss and grades; readouts and short answers."""
+    graded = [name for name in GRADES if any(name in row.measured for row in rows)]
+    show_table(
+        ["<texts of>", "parameters", "nats", "bits per byte", *graded],
+        [
+            [
+                _label(row),
+                "" if row.n_parameters is None else f"{row.n_parameters:,}",
+                _cell(row.measured.get("loss"), 3),
+                _cell(row.measured.get("bits"), 3),
+                *(_cell(row.measured.get(name), 2) for name in graded),
+            ]
+            for row in rows
+        ],
+    )
+    show(
+        "Means with half of their 95% intervals, over stories and over prompts; loss on the same held-out stories.\n"
+    )
+    for title, names in _accuracies(rows):
+        show_table(
+            [f"<{title}>", *(name.replace("_", " ") for name in names)],
+            [
+                [_label(row), *(_cell(row.measured.get(name), 2) for name in names)]
+                for row in rows
+                if any(name in row.measured for name in names)
+            ],
+        )
+    show(
+        "Accuracy on minimal pairs (0.5: chance); written: share of the answers to the paper's short prompts that "
+        "succeed,\nby rule; words, features, sentence: share of what was asked for that is in the story, by chance: of "
+        "what the next prompt asked.\n"
+    )
+
+
+def _accuracies(rows: Sequence[SizeRow]) -> list[tuple[str, list[str]]]:
+    """Titles and measures of the tables that have any."""
+    asked = ("words", "words" + BY_CHANCE, "features", "features" + BY_CHANCE, "sentence")
+    of = {
+        "pairs of": [*READOUTS["grammar"], *READOUTS["consistency"]],
+        "knowledge of": [*READOUTS["knowledge"], *(name + WRITTEN for name in READOUTS["knowledge"])],
+        "instructions by": [*READOUTS["instructions"], *asked],
+    }
+    found = [
+        (title, [name for name in names if any(name in row.measured for row in rows)])
+        for title, names in of.items()
+    ]
+    return [(title, names) for title, names in found if names]
+
+
+def _label(row: SizeRow) -> str:
+    return row.label.removeprefix("shipped:") + ("" if row.source == "ours" else f", by {row.source}")
+
+
+def _cell(one: Measured | None, digits: int) -> str:
+    if one is None:
+        return ""
+    ends = one.interval()
+    reach = "" if ends is None else f" \N{PLUS-MINUS SIGN}{(ends.high - ends.low) / 2:.{digits}f}"
+    return f"{one.mean:.{digits}f}{reach}"
+
+
+def show_growth(found: Sequence[Growth]) -> None:
+    """How each grade grows, and where a curve would end."""
+    if not found:
+        show("Too few sizes to say how anything grows: a curve needs four.")
+        return
+    show_table(
+        ["<measure>", "<by>", "cells", "for a tenfold", "<ends at>", "<told>"],
+        [
+            [
+                one.measure,
+                one.by,
+                str(one.n_cells),
+                f"{one.tenfold:+.2f} [{one.low:+.2f}, {one.high:+.2f}]",
+                "" if one.curve is None else _end(one),
+                "" if one.curve is None else ("yes" if one.curve.told else "no"),
+            ]
+            for one in found
+        ],
+    )
+    show(
+        "for a tenfold: of the size, by a straight line in its logarithm; of loss: for one bit per byte less. ends at: "
+        "of a saturating\ncurve. told: whether the models tell that curve from the line.\n"
+    )
+
+
+def _end(one: Growth) -> str:
+    assert one.curve is not None
+    ends = one.curve.top_interval
+    return f"{one.curve.top:.2f} [{ends.low:.2f}, {ends.high:.2f}]"
