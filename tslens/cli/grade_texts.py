@@ -119,6 +119,13 @@ def job_of_model(model: str, wanted: Wanted, judge: str, protocol: str, out: Pat
 
     source = find_model(model)
     say(source.note)
+    return job_of_source(source, wanted, judge, protocol, out)
+
+
+def job_of_source(
+    source: ModelSource, wanted: Wanted, judge: str, protocol: str, out: Path | None
+) -> ModelJob:
+    """The same of a model that was found."""
     prompts, drawing = settle(source, wanted)
     stem = written_stem(source, prompts, drawing, named=out is not None)
     file = (out / "completions" if out else source.home.results("completions")) / f"{stem}.jsonl"

@@ -14,7 +14,7 @@ from tslens.cli.console import progress_bar, say
 from tslens.cli.grade_report import save_rows
 from tslens.cli.grade_rows import Plan, grade_work
 from tslens.cli.grade_short import outcomes_of, prompts_of
-from tslens.cli.grade_texts import ModelJob, Wanted, job_of_model, weights_sha256, work_of_model
+from tslens.cli.grade_texts import ModelJob, Wanted, job_of_source, weights_sha256, work_of_model
 from tslens.cli.judging import judge_name, open_judge
 from tslens.corpus.text_tokenizer import TextTokenizer
 from tslens.errors import ModelError, UsageError
@@ -146,7 +146,7 @@ class Gathering:
     def _graded(self, reference: str, source: ModelSource, *, is_instruct: bool) -> Mapping[str, Measured]:
         asked = self.asked
         wanted = Wanted(None, asked.samples, None, 1.0, asked.seed)
-        job = job_of_model(reference, wanted, judge_name(asked.judge), "two_turns", None)
+        job = job_of_source(source, wanted, judge_name(asked.judge), "two_turns", None)
         graded, sides = self._grades_of(job, reference)
         found = dict(of_grades(graded))
         if is_instruct:
@@ -157,8 +157,8 @@ class Gathering:
             return found
         for side in sides:
             self.sides.setdefault(side.label, _side_row(side.label, of_grades(side)))
-        short = job_of_model(
-            reference, replace(wanted, prompts="short"), judge_name(asked.judge), "two_turns", None
+        short = job_of_source(
+            source, replace(wanted, prompts="short"), judge_name(asked.judge), "two_turns", None
         )
         work = work_of_model(short, device=asked.device, keep=True)
         found |= of_short(outcomes_of(work), prompts_of(work))
@@ -214,8 +214,8 @@ class Gathering:
         self, null: NgramNull, tokenizer: TextTokenizer, source: ModelSource
     ) -> Mapping[str, Measured]:
         """By the local judge; nothing of a large one is spent on it."""
-        job = job_of_model(
-            source.label,
+        job = job_of_source(
+            source,
             Wanted(None, self.asked.samples, None, 1.0, self.asked.seed),
             "local",
             "two_turns",

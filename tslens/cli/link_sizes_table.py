@@ -11,7 +11,7 @@ from typing import Any
 
 from tslens.cli.console import say, show, show_json, show_table
 from tslens.cli.judging import NOT_GPT4, judge_name
-from tslens.cli.link_sizes import Asked, Gathering
+from tslens.cli.link_sizes import OURS, Asked, Gathering
 from tslens.errors import UsageError
 from tslens.files import check_writable
 from tslens.link.sizes.foreign import foreign_rows
@@ -82,37 +82,44 @@ def link_table(
 
 
 def show_sizes(rows: Sequence[SizeRow]) -> None:
-    """Two tables: loss and grades; readouts and short answers."""
-    graded = [name for name in GRADES if any(name in row.measured for row in rows)]
-    show_table(
-        ["<texts of>", "parameters", "nats", "bits per byte", *graded],
-        [
-            [
-                _label(row),
-                "" if row.n_parameters is None else f"{row.n_parameters:,}",
-                _cell(row.measured.get("loss"), 3),
-                _cell(row.measured.get("bits"), 3),
-                *(_cell(row.measured.get(name), 2) for name in graded),
-            ]
-            for row in rows
-        ],
-    )
-    show(
-        "Means with half of their 95% intervals, over stories and over prompts; loss on the same held-out stories.\n"
-    )
-    for title, names in _accuracies(rows):
+    """For each source loss and grades, then accuracies and shares: grades of two sources do not compare."""
+    for source in dict.fromkeys(row.source for row in rows):
+        mine = [row for row in rows if row.source == source]
+        names = [name for name in ("loss", "bits", *GRADES) if any(name in row.measured for row in mine)]
         show_table(
-            [f"<{title}>", *(name.replace("_", " ") for name in names)],
             [
-                [_label(row), *(_cell(row.measured.get(name), 2) for name in names)]
-                for row in rows
-                if any(name in row.measured for name in names)
+                f"<{'texts of' if source == OURS else f'graded by {source}'}>",
+                "parameters",
+                *map(_title, names),
+            ],
+            [
+                [
+                    row.label.removeprefix("shipped:"),
+                    "" if row.n_parameters is None else f"{row.n_parameters:,}",
+                    *(_mean(row.measured.get(name), 3 if name in ("loss", "bits") else 2) for name in names),
+                ]
+                for row in mine
             ],
         )
+        show("")
+        for title, columns in _accuracies(mine):
+            show_table(
+                [f"<{title}>", *map(_title, columns)],
+                [
+                    [
+                        row.label.removeprefix("shipped:"),
+                        *(_share(row.measured.get(name)) for name in columns),
+                    ]
+                    for row in mine
+                    if any(name in row.measured for name in columns)
+                ],
+            )
+            show("")
     show(
-        "Accuracy on minimal pairs (0.5: chance); written: share of the answers to the paper's short prompts that "
-        "succeed,\nby rule; words, features, sentence: share of what was asked for that is in the story, by chance: of "
-        "what the next prompt asked.\n"
+        "95% intervals over stories, pairs or prompts; losses in nats per token and bits per byte of the same held-out "
+        "stories.\npairs of, knowledge of: accuracy on minimal pairs, 0.5 is chance. written: answers to the paper's "
+        "short prompts that\nsucceed, by rule. words, features, sentence: of what was asked for, how much is in the "
+        "story; by chance: of what the\nnext prompt asked for.\n"
     )
 
 
@@ -131,16 +138,23 @@ def _accuracies(rows: Sequence[SizeRow]) -> list[tuple[str, list[str]]]:
     return [(title, names) for title, names in found if names]
 
 
-def _label(row: SizeRow) -> str:
-    return row.label.removeprefix("shipped:") + ("" if row.source == "ours" else f", by {row.source}")
+def _title(name: str) -> str:
+    return {"loss": "nats", "bits": "bits per byte"}.get(name, name.replace("_", " "))
 
 
-def _cell(one: Measured | None, digits: int) -> str:
+def _mean(one: Measured | None, digits: int) -> str:
     if one is None:
         return ""
     ends = one.interval()
     reach = "" if ends is None else f" \N{PLUS-MINUS SIGN}{(ends.high - ends.low) / 2:.{digits}f}"
     return f"{one.mean:.{digits}f}{reach}"
+
+
+def _share(one: Measured | None) -> str:
+    if one is None:
+        return ""
+    ends = one.share_interval()
+    return f"{one.mean:.2f} ({ends.low:.2f}-{ends.high:.2f})"
 
 
 def show_growth(found: Sequence[Growth]) -> None:
@@ -149,9 +163,10 @@ def show_growth(found: Sequence[Growth]) -> None:
         show("Too few sizes to say how anything grows: a curve needs four.")
         return
     show_table(
-        ["<measure>", "<by>", "cells", "for a tenfold", "<ends at>", "<told>"],
+        ["<grades of>", "<measure>", "<by>", "cells", "for a tenfold", "<ends at>", "<told>"],
         [
             [
+                one.source,
                 one.measure,
                 one.by,
                 str(one.n_cells),

@@ -118,10 +118,12 @@ def slope_coefficients(x: Float[np.ndarray, "cell predictor"], which: int) -> Fl
 
     Raises ProbeInputError where the cells do not tell the predictors apart.
     """
+    x = x.reshape(len(x), x.shape[-1] if x.ndim > 1 else 1)
     design = np.column_stack([np.ones(len(x)), x])
     if np.linalg.matrix_rank(design) < design.shape[1]:
         raise ProbeInputError(
-            f"{len(x)} cells cannot tell {x.shape[1]} predictors apart.", "Add models of other shapes."
+            f"{len(x)} cells cannot tell {design.shape[1] - 1} predictors apart.",
+            "Add models of other shapes.",
         )
     found: np.ndarray = np.linalg.pinv(design)[1 + which]
     return found

@@ -1,7 +1,7 @@
 """How a measure grows with size: a saturating curve, its end and its steepness, with intervals.
 
 ``m(x) = top - gap * (x / x_min) ** -rate``, x being FLOPs of training, parameters, width or depth, ``gap >= 0``, and
-``top`` no more than the scale has. For each of 80 rates the other two are least squares (a line), and the best is
+``top`` no more than the scale has. For each of 200 rates the other two are least squares (a line), and the best is
 taken. Intervals: the same for 500 draws of the clusters with replacement (Poisson weights, one draw for all models, so
 that prompts are paired), percentiles. Seeds are not drawn: the curve is of these runs.
 
@@ -26,7 +26,7 @@ from tslens.errors import ProbeInputError
 from tslens.link.sizes.contrasts import Quantity
 from tslens.stats import LEVEL, Interval, poisson_weights
 
-RATES = np.geomspace(0.05, 8.0, 80)
+RATES = np.geomspace(0.05, 8.0, 200)
 N_REPLICATES = 500
 LEAST_SIZES = 4  # different, below which three numbers fit anything
 

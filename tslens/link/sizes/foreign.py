@@ -62,9 +62,7 @@ def foreign_rows(folder: Path | None = None) -> list[SizeRow]:
 
 def _by_gpt4o(path: Path) -> list[SizeRow]:
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    prompts = {
-        text: f"gpt4o {number}" for number, text in enumerate(dict.fromkeys(row["prompt"] for row in rows))
-    }
+    prompts = _numbered(rows, "gpt4o")
     found = []
     for size, mine in _grouped(rows, "model_size"):
         first = mine[0]
@@ -80,12 +78,13 @@ def _by_gpt4o(path: Path) -> list[SizeRow]:
 def _by_person(path: Path) -> list[SizeRow]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
+    prompts = _numbered(rows, "person")
     found = []
     for model, mine in _grouped(rows, "model_name"):
         layers, width, heads = _PAPERS[model]
         measured = {
             name: Measured.of_means(
-                {f"person {row['prompt']}": _score(row, kind) for row in mine if row["category"] == kind}
+                {prompts[row["prompt"]]: _score(row, kind) for row in mine if row["category"] == kind}
             )
             for kind, name in _SCORED.items()
         }
@@ -93,6 +92,11 @@ def _by_person(path: Path) -> list[SizeRow]:
         n_parameters = (_VOCABULARY + _POSITIONS) * width + layers * block + 2 * width
         found.append(_row(model.partition("/")[2], PERSON, (layers, width, heads, n_parameters), measured))
     return sorted(found, key=_size)
+
+
+def _numbered(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, str]:
+    """A name for each prompt that says nothing of its text."""
+    return {text: f"{name} {i}" for i, text in enumerate(dict.fromkeys(row["prompt"] for row in rows))}
 
 
 def _score(row: Mapping[str, str], kind: str) -> float:

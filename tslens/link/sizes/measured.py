@@ -21,7 +21,7 @@ from scipy.stats import t
 from tslens.errors import DataError
 from tslens.files import read_jsonl, write_json, write_jsonl
 from tslens.probes.matching.roles import RoleHolders
-from tslens.stats import LEVEL, Interval
+from tslens.stats import LEVEL, Interval, share_interval
 from tslens.types import Provenance
 
 SCHEMA = "tslens.size_table/1"
@@ -62,6 +62,12 @@ class Measured:
             return None
         reach = float(t.ppf((1 + LEVEL) / 2, n - 1) * np.sqrt(n / (n - 1) * (self.influence**2).sum()))
         return Interval(self.mean - reach, self.mean + reach)
+
+    def share_interval(self) -> Interval:
+        """95% of a share of values from 0 to 1, within 0 and 1 (``stats.share_interval``)."""
+        n = len(self.clusters)
+        se = float(np.sqrt(n / max(n - 1, 1) * (self.influence**2).sum()))
+        return share_interval(self.mean, se, n, int(self.counts.sum()))
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON types: mean and interval for people, sums and counts for what reads it again."""
