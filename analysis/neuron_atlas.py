@@ -33,7 +33,7 @@ from tslens.probes.neurons.stream import Example
 from tslens.types import NeuronRole
 from tslens.viz.neurons_words import STATUSES, words
 
-MODELS = ("l1_h256", "l4_h128", "l8_h64_a16")
+MODELS = ("l1_h256", "l2_h128", "l4_h128", "l8_h64_a16")
 PAPER_MODEL = "l8_h64_a16"
 PAPER = {"a subject pronoun": "subject_pronoun", "the action": "action", "adjectives": "pos_adj"}
 INTRODUCTION = "introduction"

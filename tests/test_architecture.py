@@ -26,6 +26,7 @@ TIERS = [
 ONLY_IN = {
     "transformer_lens": "model",
     "circuitsvis": "viz",
+    "matplotlib": "viz",
     "typer": "cli",
     "rich": "cli",
     "spacy": "corpus",

@@ -111,6 +111,7 @@ class Gathering:
                 flops=flops,
                 measured=measured,
                 roles=_roles(source),
+                weights_sha256=weights_sha256(source.path),
             )
         )
         if self.null is None and not is_instruct:

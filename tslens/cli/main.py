@@ -28,6 +28,7 @@ from tslens.cli import (
     neurons,
     produces,
     programs,
+    scaling,
     train,
     weights,
 )
@@ -63,6 +64,7 @@ for command in (
     weights.weights,
     ablate.ablate,
     link.link,
+    scaling.scaling,
     grade.grade,
     compare.compare,
     export.export,

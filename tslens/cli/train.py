@@ -74,6 +74,12 @@ def train(
     matrix_learning_rate: Annotated[
         float | None, typer.Option("--matrix-learning-rate", help="Muon's peak rate.")
     ] = None,
+    decay: Annotated[
+        str | None,
+        typer.Option(
+            "--decay", help="linear: rates fall to zero; constant: they stay, as tslens scaling wants."
+        ),
+    ] = None,
     batch_tokens: Annotated[
         int | None, typer.Option("--batch-tokens", help="Tokens a step; 1024, with adamw and paper 2048.")
     ] = None,
@@ -143,6 +149,7 @@ def train(
         "vocab_size": vocab_size,
         "learning_rate": learning_rate,
         "matrix_learning_rate": matrix_learning_rate,
+        "decay": decay,
         "batch_tokens": batch_tokens,
         "precision": precision,
         "compile": compiled,

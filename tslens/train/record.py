@@ -15,8 +15,10 @@ from tslens.files import METRICS_SCHEMA, RunFolder, atomic_write, read_json, wri
 from tslens.model.checkpoint import save_checkpoint
 from tslens.model.generate import generate
 from tslens.model.loss import LossReport
+from tslens.model.spec import ModelSpec
 from tslens.model.transformer import TinyTransformer
 from tslens.provenance import provenance, utc_now
+from tslens.train.flops import flops_per_token
 from tslens.train.state import Counters, has_state
 
 if TYPE_CHECKING:
@@ -54,7 +56,14 @@ class Record:
         self.corpus.tokenizer.save(self.run.tokenizer)
         with atomic_write(self.run.train_digests, "wb") as file:
             np.save(file, np.sort(self.corpus.train.digests))
-        write_jsonl(self.run.metrics, METRICS_SCHEMA, {"model": self.config.model}, [])
+        train = self.corpus.train
+        spec = ModelSpec.from_name(self.config.model)
+        header = {
+            "model": self.config.model,
+            "pass_tokens": train.n_tokens,
+            "flops_per_token": flops_per_token(spec, self.corpus.tokenizer.vocab_size, train.lengths),
+        }
+        write_jsonl(self.run.metrics, METRICS_SCHEMA, header, [])
         self.write_provenance(0.0)
 
     def mark_begun(self) -> None:

@@ -99,6 +99,7 @@ class SizeRow:
     ``source``: who measured it: ``ours``, or whose grades they are. ``n_tokens``, ``flops``: of training; None where
     not known. ``measured``: by the name of the measure; loss in nats per token and in bits per byte, grades from 0 to
     10, accuracies and shares from 0 to 1. ``roles``: who holds each role, of heads and neurons as far as scanned.
+    ``weights_sha256``: of its file.
     """
 
     label: str
@@ -113,6 +114,7 @@ class SizeRow:
     flops: float | None
     measured: Mapping[str, Measured]
     roles: tuple[RoleHolders, ...] = ()
+    weights_sha256: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON types."""

@@ -1,0 +1,108 @@
+"""Points of loss by size, tokens and operations, from the metrics of runs.
+
+A run at a constant rate gives a point at each evaluation, as every budget up to there would have ended there; one whose
+rate falls to zero was made for one budget and gives its end only. Only first passes over the data count: a story that
+is read again is worth less than a fresh one, and sizes differ in how much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from tslens.errors import DataError, UsageError
+from tslens.files import METRICS_SCHEMA, RunFolder, read_json, read_jsonl
+from tslens.model.spec import ModelSpec
+
+WARMED_UP = 2.0  # times the warm-up, before which a loss says little of the rate that follows
+LEAST_RUNS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class ScalingRun:
+    """One run. ``n_params``: trained; ``n_blocks``: of these in blocks. ``flops_per_token``: to train on one.
+
+    ``tokens``, ``loss``: of its points; losses in nats per token of the same validation stories. ``n_left_out``:
+    evaluations behind the first pass.
+    """
+
+    label: str
+    model: str
+    seed: int
+    n_params: int
+    n_blocks: int
+    flops_per_token: float
+    tokens: Float[np.ndarray, " point"]
+    loss: Float[np.ndarray, " point"]
+    corpus_sha256: str
+    tokenizer_sha256: str
+    n_left_out: int = 0
+
+    @property
+    def flops(self) -> Float[np.ndarray, " point"]:
+        """Operations of training up to each point."""
+        found: np.ndarray = self.tokens * self.flops_per_token
+        return found
+
+
+def read_run(run: RunFolder) -> ScalingRun:
+    """The points of a run folder. Raises DataError where it is none, or was made by a version that kept too little."""
+    settings = read_json(run.config)
+    header, rows = read_jsonl(run.metrics, METRICS_SCHEMA)
+    try:
+        spec = ModelSpec.from_name(settings["model"])
+        one_pass, flops = float(header["pass_tokens"]), float(header["flops_per_token"])
+        told = [
+            (float(row["n_tokens"]), float(row["loss_nats"])) for row in rows if row["split"] == "validation"
+        ]
+        amount = settings["amount"] if settings["budget"] == "tokens" else None
+        if settings["decay"] == "constant":
+            begun = WARMED_UP * settings["warmup"] * (amount or (told[-1][0] if told else 0.0))
+            told = [point for point in told[: -1 if run.done.exists() else None] if point[0] >= begun]
+        else:
+            told = told[-1:] if run.done.exists() else []
+    except (KeyError, TypeError, IndexError) as error:
+        raise DataError(
+            f"{run.path} does not say {error}: an earlier version of tslens made it.",
+            "Train it again, into another --out.",
+        ) from error
+    kept = [point for point in told if point[0] <= one_pass]
+    return ScalingRun(
+        label=run.label(),
+        model=spec.name,
+        seed=int(settings["seed"]),
+        n_params=spec.n_params(settings["vocab_size"]),
+        n_blocks=spec.n_layers * _block(spec),
+        flops_per_token=flops,
+        tokens=np.array([point[0] for point in kept]),
+        loss=np.array([point[1] for point in kept]),
+        corpus_sha256=settings["corpus_sha256"],
+        tokenizer_sha256=settings["tokenizer_sha256"],
+        n_left_out=len(told) - len(kept),
+    )
+
+
+def _block(spec: ModelSpec) -> int:
+    """Parameters of one block."""
+    two, one = (ModelSpec(n, spec.d_model, spec.n_heads).n_params(0) for n in (2, 1))
+    return two - one
+
+
+def check_runs(runs: Sequence[ScalingRun]) -> list[ScalingRun]:
+    """The runs that have points. Raises UsageError where fewer than four have, or they cannot be compared."""
+    for name, what in (("corpus_sha256", "stories"), ("tokenizer_sha256", "tokenizers")):
+        if len({getattr(run, name) for run in runs}) > 1:
+            raise UsageError(
+                f"The runs were trained with different {what}.", "Train them on the same, with one grid."
+            )
+    kept = [run for run in runs if len(run.loss)]
+    sizes = {run.n_params for run in kept}
+    if len(sizes) < LEAST_RUNS:
+        raise UsageError(
+            f"{len(sizes)} sizes have points within the first pass; a fit needs {LEAST_RUNS}.",
+            "Train more sizes at a constant rate: tslens train --grid ... --decay constant",
+        )
+    return kept
