@@ -74,7 +74,7 @@ def report(found: Mapping[str, Mapping[str, Any]], asked: argparse.Namespace) ->
         f"at a constant rate, one pass over stories of the offline author; losses on its held-out stories. Terms: "
         "`docs/methods.md`, Scaling. These stories are simpler than the real ones: the exponent is theirs.",
         "",
-        "| size is | its exponent | of its tokens | by parabolas | alpha | beta | floor, nats | best outside the sizes at |",
+        "| size is | its exponent | of its tokens | by parabolas | alpha | beta | floor, nats | best outside at |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for count, one in found.items():

@@ -5,6 +5,8 @@ import os
 
 import pytest
 
+OF_ROLES = {"model": "shipped:l1_h64@seed0", "checkpoint": "model.safetensors", "n_stories": 6}
+
 
 @pytest.fixture(scope="session")
 def trained(story_file, tmp_path_factory):
@@ -48,3 +50,43 @@ def link_json(tslens):
         return json.loads(done.out)
 
     return run
+
+
+@pytest.fixture
+def of_heads():
+    """Writes a file as ``tslens heads`` does: of each probe a status for each of some heads."""
+    from tslens.files import write_jsonl
+    from tslens.types import HeadId, HeadScore
+
+    def write(path, roles):
+        rows = [
+            HeadScore(
+                HeadId.parse(head),
+                *(probe, "key", 0.5, 0.4, 0.6, None, {"uniform": 0.1}, 0.4, 0.3, 0.001, status),
+                *(None, None, None, (0.4, 0.4), 6),
+            )
+            for probe, statuses in roles.items()
+            for head, status in statuses.items()
+        ]
+        write_jsonl(path, "tslens.head_score/1", OF_ROLES, (row.to_json() for row in rows))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def of_neurons():
+    """Writes a file as ``tslens neurons`` does: of each label a status for each of some neurons of layer 0."""
+    from tslens.files import write_jsonl
+    from tslens.types import NeuronId, NeuronRole
+
+    def write(path, roles):
+        rows = [
+            NeuronRole(NeuronId(0, index), role, *[0.9] * 7, {}, 0.3, 0.001, status, None)
+            for role, statuses in roles.items()
+            for index, status in statuses.items()
+        ]
+        write_jsonl(path, "tslens.neuron_role/1", OF_ROLES, (row.to_json() for row in rows))
+        return path
+
+    return write

@@ -63,23 +63,21 @@ def test_what_options_choose(run):
     assert part["delta_loss_nats"] < half["components"][1]["delta_loss_nats"]
 
 
-def test_whole_roles_of_neurons_and_of_heads(run, tslens, folder):
+def test_whole_roles_of_neurons_and_of_heads(run, tslens, folder, of_heads, of_neurons):
     done = tslens(*MODEL, "--components", "neurons")
     assert done.code == 2 and "tslens neurons" in done.err
-    probes = ("--probe", "previous_token", "--probe", "sentence_end")
-    for command in (("neurons",), ("heads", *probes)):
-        done = tslens(*command, "--model", "shipped:l1_h64", *STORIES, "--n-explain", 0, "--json")
-        assert done.code == 0, done.err
+    results = folder / "runs" / "l1_h64-shipped" / "seed0" / "results"
+    nouns = dict.fromkeys(range(20), "role")
+    of_neurons(results / "neurons" / "a.jsonl", {"noun": nouns, "quote": {30: "candidate", 31: "none"}})
+    file = of_heads(results / "heads" / "a.jsonl", {"first_token": {"L0H0": "role", "L0H2": "candidate"}})
     found = run("--components", "neurons", "--method", "mean")
-    assert names(found) and all(name.startswith("role:") for name in names(found))
-    assert set(found["members"]) == set(names(found))
+    assert names(found) == ["role:noun", "role:quote"]
+    assert found["members"] == {"role:noun": [f"L0N{i}" for i in range(20)], "role:quote": ["L0N30"]}
     for row in found["components"]:
         assert row["n_components"] == len(found["members"][row["component"]])
     assert any(row["beyond_random"] is not None for row in found["components"])
-    (file,) = (folder / "runs" / "l1_h64-shipped" / "seed0" / "results" / "heads").glob("*.jsonl")
     heads = run("--roles", file, "--method", "mean")
-    assert names(heads)[:4] == [f"L0H{i}" for i in range(4)]
-    assert names(heads)[4:] and all(name.startswith("role:") for name in names(heads)[4:])
+    assert names(heads) == [*(f"L0H{i}" for i in range(4)), "role:first_token"]
     assert heads == run("--method", "mean")  # the newest results of the model are taken by themselves
 
 

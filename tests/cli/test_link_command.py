@@ -5,9 +5,7 @@ from functools import partial
 
 import pytest
 
-from tslens.files import write_jsonl
 from tslens.link.map_report import STATUSES, load_map
-from tslens.types import HeadId, HeadScore, NeuronId, NeuronRole
 
 MODEL = ("link", "--model", "shipped:l1_h64", "--stories", "author:60:7", "--n-stories", 6, "--pairs", 40)
 HEADER = {
@@ -166,33 +164,6 @@ def test_what_is_broken_or_of_something_else_is_made_again(run, here, monkeypatc
 # Roles --------------------------------------------------------------------------------------------------------
 
 
-def of_heads(path, roles):
-    """A file as ``tslens heads`` writes it: of each probe a status for each of some heads."""
-    rows = [
-        HeadScore(
-            HeadId.parse(head),
-            *(probe, "key", 0.5, 0.4, 0.6, None, {"uniform": 0.1}, 0.4, 0.3, 0.001, status),
-            *(None, None, None, (0.4, 0.4), 6),
-        )
-        for probe, statuses in roles.items()
-        for head, status in statuses.items()
-    ]
-    header = {"model": "shipped:l1_h64@seed0", "checkpoint": "model.safetensors", "n_stories": 6}
-    write_jsonl(path, "tslens.head_score/1", header, (row.to_json() for row in rows))
-    return path
-
-
-def of_neurons(path, roles):
-    rows = [
-        NeuronRole(NeuronId(0, index), role, *[0.9] * 7, {}, 0.3, 0.001, status, None)
-        for role, statuses in roles.items()
-        for index, status in statuses.items()
-    ]
-    header = {"model": "shipped:l1_h64@seed0", "checkpoint": "model.safetensors", "n_stories": 6}
-    write_jsonl(path, "tslens.neuron_role/1", header, (row.to_json() for row in rows))
-    return path
-
-
 FOUND = {
     "previous_token": {"L0H0": "role", "L0H1": "candidate", "L0H2": "none"},
     "first_token": {"L0H1": "role", "L0H0": "role"},
@@ -201,7 +172,7 @@ FOUND = {
 }
 
 
-def test_roles_are_groups_and_equal_ones_are_one(run, here, tmp_path):
+def test_roles_are_groups_and_equal_ones_are_one(run, here, tmp_path, of_heads, of_neurons):
     heads = of_heads(tmp_path / "heads.jsonl", FOUND)
     neurons = of_neurons(tmp_path / "neurons.jsonl", {"noun": {3: "role", 5: "candidate", 7: "none"}})
     found = run("--roles", heads, "--roles", neurons, "--out", "roles")
@@ -222,7 +193,7 @@ def test_roles_are_groups_and_equal_ones_are_one(run, here, tmp_path):
     assert load_map(path).members == members
 
 
-def test_the_newest_roles_of_the_model_are_taken_by_themselves(tslens, here, monkeypatch):
+def test_the_newest_roles_of_the_model_are_taken_by_themselves(tslens, here, monkeypatch, of_heads):
     seen = []
 
     def tell(path, header, members):
@@ -238,7 +209,7 @@ def test_the_newest_roles_of_the_model_are_taken_by_themselves(tslens, here, mon
     assert seen == [{"heads:sentence_end": ["L0H2", "L0H3"]}] and "roles: 1 of heads in " in done.err
 
 
-def test_files_of_roles_that_cannot_be_meant(tslens, here, tmp_path):
+def test_files_of_roles_that_cannot_be_meant(tslens, here, tmp_path, of_heads):
     other = of_heads(tmp_path / "other.jsonl", {"sentence_end": {"L0H0": "role", "L0H3": "role"}})
     heads = of_heads(tmp_path / "heads.jsonl", FOUND)
     done = tslens(*MODEL, "--roles", heads, "--roles", other)
