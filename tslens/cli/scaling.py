@@ -60,7 +60,7 @@ def scaling(
     from tslens.provenance import provenance, utc_now
 
     started, clock = utc_now(), time.monotonic()
-    folders = [folder for path in runs for folder in _run_folders(path)]
+    folders = [folder for path in runs for folder in run_folders(path)]
     if not folders:
         raise UsageError(
             f"There is no run in {', '.join(map(str, runs))}.", "Name run folders, as runs/l1_h64/seed0."
@@ -99,7 +99,7 @@ def scaling(
     show("\n".join(f"wrote {file}" for file in files))
 
 
-def _run_folders(path: Path) -> Sequence[Path]:
+def run_folders(path: Path) -> Sequence[Path]:
     """A run folder itself, or all that are beneath."""
     from tslens.errors import UsageError
 

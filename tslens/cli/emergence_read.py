@@ -1,0 +1,178 @@
+"""The checkpoints of runs, read one after the other for ``tslens emergence``, each kept as soon as it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tslens.cli.console import progress_bar, say
+from tslens.cli.judging import open_judge
+from tslens.corpus.text_tokenizer import TextTokenizer
+from tslens.errors import DataError, ModelError, RunError
+from tslens.files import METRICS_SCHEMA, RunFolder, check_writable, read_jsonl
+from tslens.grading.completions import write_completions
+from tslens.grading.prompts import load_beginnings
+from tslens.grading.results import GradedModel
+from tslens.link.emergence.results import AtStep, load_trace, save_trace
+from tslens.link.emergence.trace import Asked, Reading, choose_positions, of_measured, read_checkpoint
+from tslens.link.ngram_null import stories_like
+from tslens.link.readouts import make_readouts
+from tslens.link.sizes.read_model import of_grades
+from tslens.model.load import ModelSource, find_model, open_model
+from tslens.model.ngram import MOST_TOKENS, NgramModel
+from tslens.model.story_model import StoryModel
+from tslens.probes.held_out import HeldOut
+from tslens.types import Provenance
+
+ORDERS = range(1, 6)
+MAX_TOKENS = 200  # of a text that is graded
+LEAST_CHECKPOINTS = 3
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the options ask for. ``samples``: texts of each prompt that are graded, 0 for none."""
+
+    stories: str | None
+    n_stories: int
+    n_pairs: int
+    n_positions: int
+    probes: tuple[str, ...]
+    n_explain: int
+    samples: int
+    seed: int
+    device: str
+
+
+def read_runs(
+    folders: Sequence[Path], wanted: Wanted, out: Path | None, record: Callable[[str, str], Provenance]
+) -> tuple[dict[str, list[AtStep]], list[Path]]:
+    """The readings of every checkpoint of every run, by the run's label; and the files that hold them."""
+    found: dict[str, list[AtStep]] = {}
+    files: list[Path] = []
+    ngrams: dict[str, dict[int, NgramModel]] = {}
+    for folder in folders:
+        run = RunFolder(folder)
+        label = run.label()
+        steps = checkpoints_of(run)
+        path = (out or run.results("emergence")) / (f"{label}.jsonl" if out else "readings.jsonl")
+        check_writable(path.parent)
+        source = find_model(folder)
+        model = open_model(source, device=wanted.device)
+        tokenizer = model.tokenizer
+        if tokenizer is None:
+            raise ModelError(f"{folder} has no tokenizer.", "Restore its tokenizer.json.")
+        held_out = HeldOut(model, wanted.stories, wanted.n_stories)
+        stories = list(held_out)
+        header: dict[str, Any] = {
+            "model": label,
+            "stories": held_out.source,
+            "data_sha256": held_out.sha256,
+            **{
+                name: value
+                for name, value in vars(wanted).items()
+                if name not in ("device", "stories", "probes")
+            },
+            "probes": list(wanted.probes),
+        }
+        done = kept_steps(path, header)
+        missing = [step for step in steps if step not in {one.step for one in done}]
+        say(f"{label}: {len(steps)} checkpoints, {len(done)} read before")
+        if missing:
+            if tokenizer.sha256 not in ngrams:
+                say("counting n-grams of the same data")
+                ngrams[tokenizer.sha256] = count_ngrams(model, tokenizer, source)
+            asked = Asked(
+                stories,
+                make_readouts(
+                    tokenizer,
+                    n_ctx=model.cfg.n_ctx,
+                    instruct=False,
+                    seed=wanted.seed,
+                    n_pairs=wanted.n_pairs,
+                ),
+                ngrams[tokenizer.sha256],
+                choose_positions(model, stories, n=wanted.n_positions, seed=wanted.seed),
+                wanted.probes,
+                wanted.n_explain,
+                wanted.seed,
+            )
+            least = ngram_loss(asked, tokenizer, model.cfg.n_ctx)
+            with progress_bar(label, len(steps)) as (bar, task):
+                for step in missing:
+                    bar.update(task, completed=len(done), note=f"step {step:,}")
+                    one = open_model(find_model(run.checkpoint(step)), device=wanted.device)
+                    readings = read_checkpoint(one, asked)
+                    if wanted.samples and readings[0].value < least:
+                        readings += grades_of(one, wanted)
+                    done.append(AtStep(step, tokens_at(run, step), tuple(readings)))
+                    save_trace(done, path, header, record(held_out.source, held_out.sha256))
+        found[label] = sorted(done, key=lambda one: one.step)
+        files.append(path)
+    return found, files
+
+
+def checkpoints_of(run: RunFolder) -> list[int]:
+    """Steps of the kept checkpoints. Raises RunError for fewer than three."""
+    found = sorted(
+        int(path.stem.removeprefix("step_")) for path in run.checkpoints.glob("step_*[0-9].safetensors")
+    )
+    if len(found) < LEAST_CHECKPOINTS:
+        raise RunError(
+            f"{run.path} keeps {len(found)} checkpoints: too few for a timeline.",
+            "Train it with: tslens train",
+        )
+    return found
+
+
+def tokens_at(run: RunFolder, step: int) -> int:
+    """Tokens trained on after a step, between rows of the metrics along a line."""
+    rows = read_jsonl(run.metrics, METRICS_SCHEMA)[1]
+    told = sorted({(int(row["step"]), int(row["n_tokens"])) for row in rows} | {(0, 0)})
+    return round(float(np.interp(step, [at for at, _ in told], [n for _, n in told])))
+
+
+def kept_steps(path: Path, header: dict[str, Any]) -> list[AtStep]:
+    """Readings of an earlier run that asked for the same."""
+    try:
+        found, steps = load_trace(path)
+    except DataError:
+        return []
+    return steps if all(found.get(name) == value for name, value in header.items()) else []
+
+
+def count_ngrams(model: StoryModel, tokenizer: TextTokenizer, source: ModelSource) -> dict[int, NgramModel]:
+    """N-grams of every order, counted on what the model was trained on."""
+    counted, n_tokens = [], 0
+    for story in stories_like(model, tokenizer, source).train:
+        counted.append(story)
+        n_tokens += len(story) - 1
+        if n_tokens >= MOST_TOKENS:
+            break
+    return {order: NgramModel.fit(counted, vocab_size=tokenizer.vocab_size, order=order) for order in ORDERS}
+
+
+def ngram_loss(asked: Asked, tokenizer: TextTokenizer, n_ctx: int) -> float:
+    """Loss per token of the best n-gram on the stories."""
+    encoded = [tokenizer.encode_story(story.text, context=n_ctx) for story in asked.stories]
+    return min(float(np.concatenate(ngram.losses(encoded)).mean()) for ngram in asked.ngrams.values())
+
+
+def grades_of(model: StoryModel, wanted: Wanted) -> list[Reading]:
+    """Grades by the local judge of what a checkpoint writes on the package's beginnings."""
+    texts = write_completions(
+        model,
+        load_beginnings(),
+        samples=wanted.samples,
+        max_tokens=MAX_TOKENS,
+        temperature=1.0,
+        seed=wanted.seed,
+    )
+    with open_judge(None, None, Path("emergence")) as judge:
+        outcomes = judge.grade(texts)
+    graded = GradedModel("", {"prompts": "beginnings"}, outcomes)
+    return [of_measured(name, "grade", one) for name, one in of_grades(graded).items()]

@@ -1,0 +1,119 @@
+"""Readings over the checkpoints of a run on disk, and the series that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tslens.errors import DataError
+from tslens.files import read_jsonl, write_json, write_jsonl
+from tslens.link.emergence.changes import Change, Lag, find_change, find_lags
+from tslens.link.emergence.trace import Kind, Reading
+from tslens.types import Provenance
+
+SCHEMA = "tslens.emergence/1"
+
+
+@dataclass(frozen=True)
+class AtStep:
+    """The readings of a checkpoint. ``n_tokens``: trained on until then."""
+
+    step: int
+    n_tokens: int
+    readings: tuple[Reading, ...]
+
+
+def save_trace(steps: Sequence[AtStep], path: Path, header: Mapping[str, Any], record: Provenance) -> None:
+    """Write a row for each reading, in the order of training, and the provenance beside them."""
+    rows = [
+        {"step": one.step, "n_tokens": one.n_tokens, **reading.to_json()}
+        for one in sorted(steps, key=lambda one: one.step)
+        for reading in one.readings
+    ]
+    write_jsonl(path, SCHEMA, header, rows)
+    write_json(path.with_suffix(".provenance.json"), record.to_json())
+
+
+def load_trace(path: Path) -> tuple[Mapping[str, Any], list[AtStep]]:
+    """Inverse of :func:`save_trace`. Raises DataError for a file that is absent or none of readings."""
+    header, rows = read_jsonl(path, SCHEMA)
+    of_step: dict[tuple[int, int], list[Reading]] = {}
+    try:
+        for row in rows:
+            place = int(row.pop("step")), int(row.pop("n_tokens"))
+            of_step.setdefault(place, []).append(Reading(**row))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{path} holds no readings: {error}.", "Write it again with: tslens emergence"
+        ) from error
+    return header, [AtStep(*place, tuple(readings)) for place, readings in of_step.items()]
+
+
+@dataclass(frozen=True)
+class Series:
+    """A series of one run, in the order of training."""
+
+    name: str
+    kind: Kind
+    tokens: tuple[int, ...]
+    values: tuple[float, ...]
+    errors: tuple[float, ...]
+    units: tuple[str | None, ...]
+
+
+def series_of(steps: Sequence[AtStep]) -> dict[str, Series]:
+    """The series of a run by name."""
+    found: dict[str, list[tuple[int, Reading]]] = {}
+    for one in sorted(steps, key=lambda one: one.step):
+        for reading in one.readings:
+            found.setdefault(reading.series, []).append((one.n_tokens, reading))
+    return {
+        name: Series(
+            name,
+            told[0][1].kind,
+            tuple(tokens for tokens, _ in told),
+            tuple(reading.value for _, reading in told),
+            tuple(reading.se for _, reading in told),
+            tuple(reading.unit for _, reading in told),
+        )
+        for name, told in found.items()
+    }
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """All runs together. ``changes``: by series, one of each run. ``lags``: of capabilities behind roles."""
+
+    changes: Mapping[str, Sequence[Change]]
+    kinds: Mapping[str, Kind]
+    lags: Sequence[Lag]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON types."""
+        return {
+            "changes": [
+                {"kind": self.kinds[name], **one.to_json()} for name, of in self.changes.items() for one in of
+            ],
+            "lags": [one.to_json() for one in self.lags],
+        }
+
+
+def make_timeline(runs: Mapping[str, Sequence[AtStep]], *, seed: int) -> Timeline:
+    """Changes of every series of every run, and lags of each readout and grade behind each role. ``runs``: by label."""
+    changes: dict[str, list[Change]] = {}
+    kinds: dict[str, Kind] = {}
+    for label, steps in runs.items():
+        for name, one in series_of(steps).items():
+            if len(one.tokens) < 3:
+                continue
+            falls = one.kind in ("loss", "ngram")
+            kinds[name] = one.kind
+            changes.setdefault(name, []).append(
+                find_change(label, name, one.tokens, one.values, one.errors, seed=seed, falls=falls)
+            )
+    roles = [name for name, kind in kinds.items() if kind == "role"]
+    capabilities = [name for name, kind in kinds.items() if kind in ("readout", "grade")]
+    pairs = [(role, capability) for role in roles for capability in capabilities]
+    return Timeline(changes, kinds, find_lags(changes, pairs))
