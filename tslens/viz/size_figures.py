@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -145,7 +146,7 @@ def draw_roles_by_shape(rows: Sequence[SizeRow], stem: Path) -> None:
         panel = figure.subplots()
         picture = panel.imshow(share, cmap="viridis", vmin=0, aspect="auto")
         panel.set_xticks(range(len(cells)), list(cells), rotation=60, ha="right", fontsize=7)
-        panel.set_yticks(range(len(roles)), [role.replace("_", " ") for role in roles], fontsize=7)
+        panel.set_yticks(range(len(roles)), [_words(role) for role in roles], fontsize=7)
         panel.grid(visible=False)
         middle = np.nanmax(share) / 2
         for i, of_role in enumerate(share.tolist()):
@@ -154,6 +155,10 @@ def draw_roles_by_shape(rows: Sequence[SizeRow], stem: Path) -> None:
                     ink = "black" if value > middle else "white"
                     panel.text(j, i, f"{100 * value:.0f}", ha="center", va="center", fontsize=5.5, color=ink)
         figure.colorbar(picture, ax=panel, label="share of the heads", shrink=0.5)
+
+
+def _words(role: str) -> str:
+    return re.sub(r"(\d+)_(\d+)", r"\1 to \2", role).replace("_", " ")
 
 
 def _ratio(found: tuple[int, int] | None) -> float:
