@@ -24,6 +24,7 @@ from tslens.link.measure import (
 from tslens.link.ngram_null import fit_ngram, training_texts
 from tslens.link.pairs import Pair, Readout, Side
 from tslens.link.readouts import make_readouts
+from tslens.model.batches import IGNORED
 from tslens.model.ngram import NgramModel
 from tslens.model.shipped import tokenizer_file
 from tslens.model.spec import ModelSpec
@@ -88,30 +89,53 @@ def test_no_liking_for_words_passes(shipped_tokenizer, readouts):
 # Packed -----------------------------------------------------------------------------------------------------
 
 
+def sides_of(batch):
+    """Of each pair its sides, as (row, option): one row with two options, or two rows."""
+    row = 0
+    for _ in batch.number:
+        is_one = bool((batch.targets[row, :, 1] != IGNORED).any())
+        yield ((row, 0), (row, 1)) if is_one else ((row, 0), (row + 1, 0))
+        row += 1 if is_one else 2
+    assert row == len(batch.tokens)
+
+
 def test_every_pair_is_packed_once_both_sides_together(readouts):
     pairs = [pair for one in readouts for pair in one.pairs]
     batches = pack(readouts, seed=0, batch_tokens=2000)
     assert sorted(np.concatenate([batch.number for batch in batches])) == list(range(len(pairs)))
+    n_alike = 0
     for batch in batches:
-        assert batch.tokens.numel() <= 2000 and len(batch.tokens) == 2 * len(batch.number)
-        for row, number in enumerate(batch.number):
-            for side, i in ((pairs[number].right, 2 * row), (pairs[number].wrong, 2 * row + 1)):
-                assert batch.targets[i][batch.at[i]].tolist() == side.tokens[side.first :].tolist()
-                assert batch.tokens[i, : batch.length[i]].tolist() == side.tokens[:-1].tolist()
+        assert batch.tokens.numel() <= 2000
+        places = list(sides_of(batch))
+        for place, number in zip(places, batch.number, strict=True):
+            for (row, option), side in zip(place, (pairs[number].right, pairs[number].wrong), strict=True):
+                read = batch.targets[row, :, option][batch.at[row]]
+                assert read.tolist() == side.tokens[side.first :].tolist()
+                assert batch.tokens[row, : batch.length[row]].tolist() == side.tokens[:-1].tolist()
+            n_alike += place[0][0] == place[1][0]
         if batch.other is not None:
-            own = torch.arange(len(batch.tokens)) // 2
-            assert (batch.other % 2 == 0).all() and (batch.other // 2 != own).all()
-            assert (batch.other[::2] == batch.other[1::2]).all()
+            first = [right for (right, _), _ in places]
+            others = [
+                (batch.other[right].item(), batch.other[wrong].item()) for (right, _), (wrong, _) in places
+            ]
+            assert all(one == two for one, two in others)
+            assert sorted(one for one, _ in others) == first  # each right side stands in for one other pair
+            assert all(one != own for (one, _), own in zip(others, first, strict=True))
+    assert 0.2 * len(pairs) < n_alike < len(pairs)
 
 
 def test_losses_become_differences_pair_by_pair_and_variant_by_variant(readouts):
     batch = max(pack(readouts, seed=0), key=lambda one: len(one.number))
-    losses = np.random.default_rng(0).random((3, int(batch.at.sum())))
+    is_read = batch.at[..., None] & (batch.targets != IGNORED)
+    losses = np.random.default_rng(0).random((3, int(is_read.sum())))
     found = batch.collect(losses)
-    placed = torch.zeros(3, *batch.at.shape, dtype=torch.float64)
-    placed[:, batch.at] = torch.from_numpy(losses)
-    of_rows = placed.sum(-1).numpy()
-    np.testing.assert_allclose(found, of_rows[:, 1::2] - of_rows[:, ::2])
+    placed = torch.zeros(3, *is_read.shape, dtype=torch.float64)
+    placed[:, is_read] = torch.from_numpy(losses)
+    of_side = placed.sum(2).numpy()  # variant, row, option
+    expected = [
+        of_side[:, wrong[0], wrong[1]] - of_side[:, right[0], right[1]] for right, wrong in sides_of(batch)
+    ]
+    np.testing.assert_allclose(found, np.stack(expected, -1))
     np.testing.assert_allclose(batch.collect(losses[0]), found[0])
 
 

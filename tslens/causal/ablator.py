@@ -8,10 +8,11 @@ MLP all of its neurons.
 1. The rows run once (``model.prefix``).
 2. Heads of one layer, or neurons of one, need only what lies behind them: the change of what they write, a sum over
    them, is added there, and many interventions run at once as variants of the rows (``Prefix.rerun``).
-3. Components of several layers, and layers that write nothing, run as hooks on the whole model: a later component is
-   replaced whatever an earlier replacement made of it.
+3. Components of several layers, and layers that write nothing, run from the first of them on (``TinyPrefix.replay``;
+   other people's models by hooks on the whole): a later component is replaced whatever an earlier one made of it.
 
-Axes: row, pos, unit (head and d_head, or neuron), d_model; position: the places whose loss is read, in row-major order.
+Axes: row, pos, unit (head and d_head, or neuron), d_model; position: the places whose losses are read, in row-major
+order; option: targets of a position; loss: of all of them.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from einops import einsum, rearrange
+from einops import einsum, rearrange, repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -33,7 +34,7 @@ from tslens.causal.replacement import Replacement, replaced
 from tslens.causal.rerun import losses_at
 from tslens.errors import ModelError, ProbeInputError
 from tslens.model.batches import IGNORED
-from tslens.model.prefix import Part, Prefix
+from tslens.model.prefix import Edit, Part, Prefix, TinyPrefix
 from tslens.model.story_model import StoryModel
 from tslens.types import HeadId
 
@@ -53,18 +54,18 @@ class Intervention:
 
 
 class ReadRows(Protocol):
-    """Rows of tokens, and where a loss is read.
+    """Rows of tokens, and where losses are read.
 
-    ``tokens``: padded on the right with any token. ``targets``: next token, ``IGNORED`` where there is none. ``at``:
-    positions whose loss is read; each has a target. ``length``: positions of each row that are real. ``other``: the row
-    whose activations stand in for each row's when resampled (``replacement.other_rows``); None: there is none, and the
-    mean does.
+    ``tokens``: padded on the right with any token. ``targets``: next token, or several tokens whose losses are read
+    there; ``IGNORED`` where there is none, or fewer. ``at``: positions whose losses are read; each has a target.
+    ``length``: positions of each row that are real. ``other``: the row whose activations stand in for each row's when
+    resampled (``replacement.other_rows``); None: there is none, and the mean does.
     """
 
     @property
     def tokens(self) -> Int[Tensor, "row pos"]: ...  # noqa: D102
     @property
-    def targets(self) -> Int[Tensor, "row pos"]: ...  # noqa: D102
+    def targets(self) -> Int[Tensor, "row pos *option"]: ...  # noqa: D102
     @property
     def at(self) -> Bool[Tensor, "row pos"]: ...  # noqa: D102
     @property
@@ -77,8 +78,8 @@ class ReadRows(Protocol):
 class AblatedLosses:
     """Losses in nats of the next token. ``clean``: of the untouched model; ``under``: of each intervention."""
 
-    clean: Float[np.ndarray, " position"]
-    under: Float[np.ndarray, "intervention position"]
+    clean: Float[np.ndarray, " loss"]
+    under: Float[np.ndarray, "intervention loss"]
 
     @property
     def delta(self) -> Float[np.ndarray, "intervention position"]:
@@ -108,13 +109,13 @@ class Ablator:
         halves = [_halves(self.model, one) for one in interventions]
         run = _Run(self.model, rows, self.means)
         clean = run.losses(run.prefix.final[run.at])
-        under = np.empty((len(interventions), len(run.targets)))
+        under = np.empty((len(interventions), len(clean)))
         together: dict[tuple[int, Part], list[int]] = defaultdict(list)
         for i, of_one in enumerate(halves):
             if len(of_one) == 1 and not of_one[0].is_silent:
                 together[of_one[0].layer, of_one[0].part].append(i)
             else:
-                under[i] = run.hooked(of_one, interventions[i])
+                under[i] = run.several(of_one, interventions[i])
         step = max(1, self.max_variants)
         for (layer, part), index in sorted(together.items()):
             for first in range(0, len(index), step):
@@ -179,7 +180,7 @@ class _Run:
         self.prefix: Prefix = model.prefix(tokens)
         self.at = rows.at.to(model.device)
         self.targets = rows.targets.to(model.device)[self.at]
-        if (self.targets == IGNORED).any():
+        if (self.targets.reshape(len(self.targets), -1)[:, :1] == IGNORED).any():
             raise ProbeInputError(
                 "A loss is asked for where there is no next token.", "Leave such positions out."
             )
@@ -187,16 +188,18 @@ class _Run:
         self._other = torch.arange(len(tokens)) if rows.other is None else rows.other
         self._post: list[Tensor] = []
 
-    def losses(self, final: Float[Tensor, "position d_model"]) -> Float[np.ndarray, " position"]:
+    def losses(self, final: Float[Tensor, "position d_model"]) -> Float[np.ndarray, " loss"]:
         """Losses from the residual stream at the positions that are read."""
         return losses_at(self.model, final, self.targets)
 
     def rerun(
         self, layer: int, part: Part, change: Float[Tensor, "variant row pos d_model"]
-    ) -> Float[np.ndarray, "variant position"]:
+    ) -> Float[np.ndarray, "variant loss"]:
         """Losses where each change is added to what a half of a layer writes."""
         final = self.prefix.rerun(layer, change, self.at, part=part)
-        flat = losses_at(self.model, final.flatten(0, 1), self.targets.repeat(len(change)))
+        flat = losses_at(
+            self.model, final.flatten(0, 1), repeat(self.targets, "p ... -> (v p) ...", v=len(change))
+        )
         return rearrange(flat, "(v p) -> v p", v=len(change))
 
     def change(self, half: _Half, how: Intervention) -> Float[Tensor, "row pos d_model"]:
@@ -206,7 +209,19 @@ class _Run:
             return einsum(missing, self.prefix.output(half.layer)[half.units], "r p h e, h e d -> r p d")
         return missing @ self.model.mlp_output(half.layer)[half.units]
 
-    def hooked(self, halves: Sequence[_Half], how: Intervention) -> Float[np.ndarray, " position"]:
+    def several(self, halves: Sequence[_Half], how: Intervention) -> Float[np.ndarray, " loss"]:
+        """Losses with several halves replaced, or one that writes nothing."""
+        if not isinstance(self.prefix, TinyPrefix):
+            return self.hooked(halves, how)
+        edits = {
+            (half.layer, half.part): Edit((), None, scale=1 - how.share)
+            if half.is_silent
+            else Edit(half.units, self._replaced(half, how.method), how.share)
+            for half in halves
+        }
+        return self.losses(self.prefix.replay(edits, self.at))
+
+    def hooked(self, halves: Sequence[_Half], how: Intervention) -> Float[np.ndarray, " loss"]:
         """Losses of the whole model, every half replaced by a hook."""
         hooked = _hookable(self.model)
         hooks = [self._hook(half, how) for half in halves]

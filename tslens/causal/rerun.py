@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tslens.causal.ablation import check_component
+from tslens.model.batches import IGNORED
 from tslens.model.loss import CHUNK
 from tslens.model.story_model import StoryModel
 from tslens.types import HeadId
@@ -46,9 +47,15 @@ def parts_of_layers(model: StoryModel, heads: Sequence[HeadId], most: int) -> li
 
 
 def losses_at(
-    model: StoryModel, final: Float[Tensor, "position d_model"], targets: Int[Tensor, " position"]
-) -> Float[np.ndarray, " position"]:
-    """Loss in nats of each target, the logits of a chunk of positions in memory at a time."""
+    model: StoryModel, final: Float[Tensor, "position d_model"], targets: Int[Tensor, "position *option"]
+) -> Float[np.ndarray, " loss"]:
+    """Loss in nats of each target, the logits of a chunk of positions in memory at a time.
+
+    ``targets``: one at each position, or several, ``IGNORED`` where there are fewer; losses are in row-major order.
+    """
+    if targets.ndim == 2:
+        is_there = targets != IGNORED
+        final, targets = final.repeat_interleave(is_there.sum(1), dim=0), targets[is_there]
     parts = [
         F.cross_entropy(model.unembed(final[i : i + CHUNK]), targets[i : i + CHUNK], reduction="none")
         for i in range(0, len(final), CHUNK)

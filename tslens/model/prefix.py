@@ -12,6 +12,8 @@ Axes: variant, row, pos (query_pos, key_pos), head, d_head, d_model.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
@@ -30,6 +32,30 @@ if TYPE_CHECKING:
 Mixed = Float[Tensor, "row pos head d_head"]
 Part = Literal["attn", "mlp"]
 """Half of a block."""
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """Some units of a half give something else. ``new``: what, None for as before; ``share``: how far they go to it.
+
+    ``scale``: of what the half writes, its bias included: 0 where it is silent.
+    """
+
+    units: Sequence[int]
+    new: Float[Tensor, "row pos *unit"] | None
+    share: float = 1.0
+    scale: float = 1.0
+
+    def given(
+        self, given: Float[Tensor, "row pos *unit"], at: Bool[Tensor, "row pos"] | None
+    ) -> Float[Tensor, "row pos *unit"]:
+        """What the half gives, at all positions or at those of ``at`` in one row."""
+        if self.new is None:
+            return given
+        new = self.new if at is None else self.new[at][None]
+        edited = given.clone()
+        edited[:, :, self.units] = torch.lerp(edited[:, :, self.units], new, self.share)
+        return edited
 
 
 class Prefix(Protocol):
@@ -154,6 +180,32 @@ class TinyPrefix:
         if at is None:
             return rearrange(final, "(v r) p d -> v r p d", r=n_rows)
         return final[0] if at.ndim == 3 else rearrange(final[0], "(v n) d -> v n d", v=n_variants)
+
+    @torch.no_grad()
+    def replay(
+        self, edits: Mapping[tuple[int, Part], Edit], at: Bool[Tensor, "row pos"]
+    ) -> Float[Tensor, "position d_model"]:
+        """``final`` at the positions of ``at``, where halves of several layers are edited, each whatever came before.
+
+        What lies before the first of them is not computed again, nor what the last layer writes elsewhere.
+        """
+        refuse_hooks(self._model)
+        blocks, first = self._model.blocks, min(layer for layer, _ in edits)
+        resid = self._post[first - 1] if first else self._model.embed_tokens(self.tokens)
+        for layer in range(first, self.n_layers):
+            block, where = blocks[layer], at if layer == self.n_layers - 1 else None
+            x, edit = block.ln1(resid), edits.get((layer, "attn"))
+            if where is not None:
+                resid, z = resid[where][None], _mixed_at(block.attn, x, where)[None]
+            else:
+                z = block.attn.fused(*block.attn.project(x), None)
+            z, scale = (z, 1.0) if edit is None else (edit.given(z, where), edit.scale)
+            resid = resid + block.attn.write(z) * scale
+            post, edit = block.mlp.activations(block.ln2(resid)), edits.get((layer, "mlp"))
+            post, scale = (post, 1.0) if edit is None else (edit.given(post, where), edit.scale)
+            resid = resid + block.mlp.write(post) * scale
+        final: Tensor = self._model.ln_final(resid)
+        return final[0]
 
 
 def _mixed_at(
