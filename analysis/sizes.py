@@ -23,13 +23,15 @@ from pathlib import Path
 
 from sizes_report import write_figures, write_report
 
-from tslens.cli.link_sizes import Asked, Gathering
+from tslens.cli.link_sizes import NGRAM, Asked, Gathering, digests_of
 from tslens.errors import DataError
-from tslens.files import data_dir, read_jsonl, write_json
+from tslens.files import data_dir, read_json, read_jsonl, sha256_file, write_json
 from tslens.link.sizes.claim_contrasts import find_evidence
-from tslens.link.sizes.claims import rule
+from tslens.link.sizes.claims import Evidence, rule
+from tslens.link.sizes.contrasts import Estimate
 from tslens.link.sizes.foreign import foreign_rows
 from tslens.link.sizes.measured import SizeRow, load_sizes, save_sizes
+from tslens.model.load import find_model
 from tslens.model.shipped import shipped_models
 from tslens.probes.matching.roles import RoleHolders
 from tslens.provenance import provenance, utc_now
@@ -52,20 +54,31 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--report-only", action="store_true", help="read the rows that are there")
+    parser.add_argument("--scaling", type=Path, default=Path("reports/scaling/all.json"))
     parser.add_argument("--out", type=Path, default=Path("reports/sizes"))
     asked = parser.parse_args()
     path = asked.out / "sizes.jsonl"
     if not asked.report_only:
         measure(path, asked)
     header, rows = load_sizes(path)
-    evidence = find_evidence(rows, judge="local judge")
-    rulings = rule(evidence)
+    rulings = rule([*find_evidence(rows, judge="local judge"), *exponent(asked.scaling)])
     write_json(
         asked.out / "claims.json",
         {"schema": CLAIMS_SCHEMA, **header, "claims": [one.to_json() for one in rulings]},
     )
-    write_figures(rows, asked.out, seed=asked.seed)
+    write_figures(rows, asked.out)
     write_report(rows, rulings, header, asked.out / "report.md", seed=asked.seed)
+
+
+def exponent(path: Path) -> list[Evidence]:
+    """What the scaling study says of claim 10; nothing where it was not run."""
+    if not path.exists():
+        return []
+    found = read_json(path)
+    value, low, high = found["exponent"], found["interval"]["low"], found["interval"]["high"]
+    reach = max(high - value, value - low)
+    estimate = Estimate(value, value - reach, value + reach, reach / 2, None, 60.0, True, found["n_runs"])
+    return [Evidence(10, "exponent", "power of FLOPs of the best size", "ours, author stories", estimate)]
 
 
 def measure(path: Path, asked: argparse.Namespace) -> None:
@@ -80,10 +93,11 @@ def measure(path: Path, asked: argparse.Namespace) -> None:
     kept = kept_rows(path, settings)
     roles = roles_by_model()
     gathering = Gathering(
-        Asked(True, None, str(stories), asked.n_stories, asked.pairs, asked.samples, asked.seed, "cpu")
+        Asked(True, None, str(stories), asked.n_stories, asked.pairs, asked.samples, asked.seed, "cpu"),
+        exclude=digests_of([f"shipped:{one.label}" for one in shipped_models()]),
     )
     gathering.sides |= {
-        row.cell if row.cell == "true ending" else "n-gram": row
+        NGRAM if row.cell.endswith("-gram") else row.cell: row
         for row in kept
         if row.source == "ours" and row.n_layers is None
     }
@@ -91,7 +105,8 @@ def measure(path: Path, asked: argparse.Namespace) -> None:
     started, clock = utc_now(), time.monotonic()
     for model in asked.models:
         label = model if "@" in model else f"{model}@seed0"
-        if label not in done:
+        weights = find_model(model).path
+        if label not in done or done[label].weights_sha256 != sha256_file(weights):
             gathering.add(model)
             row = gathering.rows[-1]
             done[row.label] = replace(row, roles=tuple(roles.get(row.label, row.roles)))

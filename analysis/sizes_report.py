@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tslens.files import atomic_write
+from tslens.grading.rubric import CRITERIA
 from tslens.link.sizes.claims import CLAIMS, Evidence, Ruling
 from tslens.link.sizes.growth import growths
 from tslens.link.sizes.measured import Measured, SizeRow
@@ -14,12 +15,11 @@ from tslens.link.sizes.read_model import BY_CHANCE, READOUTS, WRITTEN
 from tslens.link.sizes.roles_beside import roles_beside_loss
 from tslens.viz.size_figures import draw_grades_by_loss, draw_grades_by_shape, draw_roles_by_shape
 
-GRADES = ("grammar", "creativity", "consistency", "plot")
 MOST_ROLES = 12
 
 
-def write_figures(rows: Sequence[SizeRow], folder: Path, *, seed: int) -> None:
-    """Grades by loss with their curves, grades by width and depth, roles by width and depth; each with its data."""
+def write_figures(rows: Sequence[SizeRow], folder: Path) -> None:
+    """Grades by loss, grades by width and depth, roles by width and depth; each with its data."""
     draw_grades_by_loss(rows, folder / "grades_by_loss")
     draw_grades_by_shape(rows, folder / "grades_by_shape")
     draw_roles_by_shape(rows, folder / "roles_by_shape")
@@ -60,25 +60,42 @@ def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _claims(rulings: Sequence[Ruling]) -> Iterator[str]:
     yield table(
-        ["", "claim", "verdict", "by source"],
+        ["", "claim", "verdict", "decided by", "what it says"],
         [
             [
                 str(one.claim),
                 CLAIMS[one.claim],
                 _verdict(one),
-                "; ".join(f"{source}: {said}" for source, said in one.by_source.items()) or "nothing at hand",
+                "; ".join(dict.fromkeys(f"{evidence.source}{_how(evidence)}" for evidence in one.deciding)),
+                "; ".join(f"{aspect}: {said}" for aspect, said in one.by_aspect.items()),
             ]
             for one in rulings
         ],
     )
     yield (
-        "*These runs*: a contrast that counts has a cell of fewer than three seeds. A claim holds or fails where the "
-        "sources that can tell agree.\n\n## The contrasts\n\nAbove zero where the claim is right.\n\n"
+        "*These runs*: a contrast that decides has a cell of fewer than three seeds. A claim holds where all that it "
+        "says holds by some source and fails by none. To fail is corrected for the contrasts of a claim; nothing is "
+        "corrected over the ten claims. GPT-4o graded five models of one study, a person three: their losses are not "
+        "known, so size stands for loss, and no other seeds of theirs are at hand.\n\n## The contrasts\n\n"
+        "Above zero where the claim is right.\n\n"
     )
     yield table(
-        ["claim", "part", "source", "contrast [95%]", "error by prompts or stories, by seeds", "part"],
+        [
+            "claim",
+            "part",
+            "source",
+            "contrast [95%]",
+            "error by prompts or stories, by seeds",
+            "fewest",
+            "part",
+        ],
         [_part(one) for ruling in rulings for one in ruling.evidence],
     )
+    yield "*fewest*: prompts, stories or pairs of a measure; below 30 an interval is rough.\n\n"
+
+
+def _how(one: Evidence) -> str:
+    return " (by size)" if "parameters" in one.part else ""
 
 
 def _verdict(one: Ruling) -> str:
@@ -89,7 +106,7 @@ def _verdict(one: Ruling) -> str:
 
 def _part(one: Evidence) -> list[str]:
     if one.estimate is None:
-        return [str(one.claim), one.part, one.source, one.why_not, "", "cannot be told"]
+        return [str(one.claim), one.part, one.source, one.why_not, "", "", "cannot be told"]
     found = one.estimate
     seeds = "not known" if found.se_seeds is None else f"{found.se_seeds:.3f}"
     return [
@@ -98,6 +115,7 @@ def _part(one: Evidence) -> list[str]:
         one.source,
         f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]",
         f"{found.se_clusters:.3f}, {seeds}",
+        str(found.n_clusters),
         one.verdict,
     ]
 
@@ -107,10 +125,11 @@ def _part(one: Evidence) -> list[str]:
 
 def _tables(rows: Sequence[SizeRow]) -> Iterator[str]:
     yield "## Every model\n\n"
-    for source in dict.fromkeys(row.source for row in rows):
-        mine = [row for row in rows if row.source == source]
-        yield f"**{'Ours, by the local judge' if source == 'ours' else f'Graded by {source}'}**\n\n"
-        columns = [name for name in ("loss", "bits", *GRADES) if any(name in row.measured for row in mine)]
+    for source, instruct in dict.fromkeys((row.source, row.instruct) for row in rows):
+        mine = [row for row in rows if (row.source, row.instruct) == (source, instruct)]
+        title = "Ours, by the local judge" if source == "ours" else f"Graded by {source}"
+        yield f"**{title}{', on instructions: other prompts' if instruct else ''}**\n\n"
+        columns = [name for name in ("loss", "bits", *CRITERIA) if any(name in row.measured for row in mine)]
         titles = {"loss": "nats per token", "bits": "bits per byte"}
         yield table(
             ["model", "parameters", "FLOPs", *(titles.get(name, name) for name in columns)],
@@ -170,7 +189,8 @@ def _growth(rows: Sequence[SizeRow], seed: int) -> Iterator[str]:
     yield (
         "For ten times the size, by a straight line in its logarithm (of loss: for one bit per byte less); width and "
         "depth at equal values of the other. The end is that of a saturating curve; *told*: whether the models tell "
-        "the curve from the line.\n\n"
+        "the curve from the line. Our grid has three widths and three depths, too few for a curve; of other people's "
+        "models depth and width grow together.\n\n"
     )
     found = growths(rows, seed=seed)
     yield table(
@@ -224,7 +244,7 @@ def _roles(rows: Sequence[SizeRow], seed: int) -> Iterator[str]:
         return
     real = [one for one in found if one.q < 0.05]
     yield (
-        f"Partial rank correlations over {found[0].n_models} models, {len(found)} of roles and grades, corrected "
+        f"Partial rank correlations over {found[0].n_shapes} shapes, {len(found)} of roles and grades, corrected "
         f"together: {len(real)} below 0.05. The strongest:\n\n"
     )
     yield table(

@@ -228,10 +228,15 @@ class RunFolder:
         rows = read_jsonl(self.metrics, METRICS_SCHEMA)[1] if self.metrics.exists() else []
         return next((row["bits_per_byte"] for row in reversed(rows) if row["split"] == "validation"), None)
 
-    def trained_tokens(self) -> int | None:
-        """Tokens trained on by the newest row of metrics, None before the first."""
-        rows = read_jsonl(self.metrics, METRICS_SCHEMA)[1] if self.metrics.exists() else []
-        return int(rows[-1]["n_tokens"]) if rows else None
+    def tokens_at(self, step: int) -> int:
+        """Tokens trained on after a step: between rows of the metrics along a line."""
+        rows = read_jsonl(self.metrics, METRICS_SCHEMA)[1]
+        told = [(0, 0), *((int(row["step"]), int(row["n_tokens"])) for row in rows)]
+        before = max((place for place in told if place[0] <= step), default=(0, 0))
+        after = min((place for place in told if place[0] >= step), default=before)
+        if after[0] == before[0]:
+            return before[1]
+        return round(before[1] + (after[1] - before[1]) * (step - before[0]) / (after[0] - before[0]))
 
     def ngram_bits(self) -> float | None:
         """Bits per byte of the 4-gram on the same stories, None where it was not counted."""

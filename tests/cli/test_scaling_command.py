@@ -78,5 +78,5 @@ def test_what_holds_no_run_is_refused(runs, tmp_path):
         assert words in str(result.exception)
     few = run(runs / "l1_h16", runs / "l1_h32")
     assert few.exit_code != 0
-    assert "2 sizes have points" in str(few.exception)
+    assert "2 sizes have 20 points" in str(few.exception)
     assert "--decay constant" in few.exception.hint

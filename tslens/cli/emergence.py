@@ -149,9 +149,14 @@ def show_timeline(timeline: Timeline) -> None:
         "intervals;\nseries that do not rise for sure in any run are left out. vanishes: over half of the rise is gone "
         "at the end, for sure.\n"
     )
+    _show_followed(timeline)
     sure = [one for one in timeline.lags if one.sure]
     if not timeline.lags:
-        show("One run tells no order: give several seeds.")
+        show(
+            "One run tells no order: give several seeds."
+            if len(labels) == 1
+            else "No role and readout rise for sure in two runs."
+        )
         return
     show(
         f"{len(sure)} of {len(timeline.lags)} lags of a capability behind a role leave out zero, corrected for all of "
@@ -171,6 +176,18 @@ def show_timeline(timeline: Timeline) -> None:
                 for one in sure[:MOST_LAGS]
             ],
         )
+
+
+def _show_followed(timeline: Timeline) -> None:
+    """From where on each run is nearest to which n-gram."""
+    parts: dict[str, list[str]] = {}
+    last: dict[str, int] = {}
+    for one in timeline.followed:
+        if last.get(one.run) != one.order:
+            parts.setdefault(one.run, []).append(f"{one.order}-gram from {_short(one.n_tokens)}")
+            last[one.run] = one.order
+    for label, told in parts.items():
+        show(f"{label} is nearest to the {', '.join(told)} tokens.")
 
 
 def _short(tokens: float) -> str:

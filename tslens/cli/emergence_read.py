@@ -12,8 +12,8 @@ import numpy as np
 from tslens.cli.console import progress_bar, say
 from tslens.cli.judging import open_judge
 from tslens.corpus.text_tokenizer import TextTokenizer
-from tslens.errors import DataError, ModelError, RunError
-from tslens.files import METRICS_SCHEMA, RunFolder, check_writable, read_jsonl
+from tslens.errors import DataError, ModelError, RunError, UsageError
+from tslens.files import RunFolder, check_writable
 from tslens.grading.completions import write_completions
 from tslens.grading.prompts import load_beginnings
 from tslens.grading.results import GradedModel
@@ -54,6 +54,7 @@ def read_runs(
     """The readings of every checkpoint of every run, by the run's label; and the files that hold them."""
     found: dict[str, list[AtStep]] = {}
     files: list[Path] = []
+    _check_seeds(folders)
     ngrams: dict[str, dict[int, NgramModel]] = {}
     for folder in folders:
         run = RunFolder(folder)
@@ -109,11 +110,24 @@ def read_runs(
                     readings = read_checkpoint(one, asked)
                     if wanted.samples and readings[0].value < least:
                         readings += grades_of(one, wanted)
-                    done.append(AtStep(step, tokens_at(run, step), tuple(readings)))
+                    done.append(AtStep(step, run.tokens_at(step), tuple(readings)))
                     save_trace(done, path, header, record(held_out.source, held_out.sha256))
         found[label] = sorted(done, key=lambda one: one.step)
         files.append(path)
     return found, files
+
+
+def _check_seeds(folders: Sequence[Path]) -> None:
+    """Raises UsageError for runs of several models, or two of one name: only seeds of one model tell an order."""
+    labels = [RunFolder(folder).label() for folder in folders]
+    models = sorted({label.partition("@")[0] for label in labels})
+    if len(models) > 1:
+        raise UsageError(
+            f"The runs are of several models: {', '.join(models)}.", "Give the seeds of one model."
+        )
+    if len(set(labels)) < len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        raise UsageError(f"Two runs are called {twice}.", "Give each seed once.")
 
 
 def checkpoints_of(run: RunFolder) -> list[int]:
@@ -127,13 +141,6 @@ def checkpoints_of(run: RunFolder) -> list[int]:
             "Train it with: tslens train",
         )
     return found
-
-
-def tokens_at(run: RunFolder, step: int) -> int:
-    """Tokens trained on after a step, between rows of the metrics along a line."""
-    rows = read_jsonl(run.metrics, METRICS_SCHEMA)[1]
-    told = sorted({(int(row["step"]), int(row["n_tokens"])) for row in rows} | {(0, 0)})
-    return round(float(np.interp(step, [at for at, _ in told], [n for _, n in told])))
 
 
 def kept_steps(path: Path, header: dict[str, Any]) -> list[AtStep]:

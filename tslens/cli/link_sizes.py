@@ -7,7 +7,10 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from tslens.cli.ablate_groups import newest
 from tslens.cli.console import progress_bar, say
@@ -17,7 +20,7 @@ from tslens.cli.grade_short import outcomes_of, prompts_of
 from tslens.cli.grade_texts import ModelJob, Wanted, job_of_source, weights_sha256, work_of_model
 from tslens.cli.judging import judge_name, open_judge
 from tslens.corpus.text_tokenizer import TextTokenizer
-from tslens.errors import ModelError, UsageError
+from tslens.errors import ModelError, TslensError, UsageError
 from tslens.grading.instructed import check_texts, exchanged
 from tslens.grading.results import GradedModel, load_grades, load_sides
 from tslens.link.measure import read_pairs, read_pairs_by_ngram
@@ -66,9 +69,13 @@ class Asked:
 
 @dataclass
 class Gathering:
-    """Rows of the models so far. Readouts are made once for each tokenizer; sides and the n-gram come once."""
+    """Rows of the models so far. Readouts are made once for each tokenizer; sides and the n-gram come once.
+
+    ``exclude``: digests of the training stories of all models, so that all read the same stories.
+    """
 
     asked: Asked
+    exclude: frozenset[int] = frozenset()
     rows: list[SizeRow] = field(default_factory=list)
     sides: dict[str, SizeRow] = field(default_factory=dict)
     _readouts: dict[tuple[str, int, bool], list[Readout]] = field(default_factory=dict)
@@ -78,12 +85,17 @@ class Gathering:
         """Measure a model. Raises what loading, reading and grading raise."""
         source = find_model(reference)
         say(source.note)
+        if any(row.label == source.label for row in self.rows):
+            raise UsageError(
+                f"{source.label} is named twice.", "Name each model, and one checkpoint of it, once."
+            )
         model = open_model(source, device=self.asked.device)
         if model.tokenizer is None:
             raise ModelError(
                 "This model has no tokenizer, so it cannot read stories.", "Give one with a tokenizer.json."
             )
-        held_out = HeldOut(model, self.asked.stories, self.asked.n_stories)
+        exclude = self.exclude | model.train_digests
+        held_out = HeldOut(model, self.asked.stories, self.asked.n_stories, exclude=exclude)
         stories = list(held_out)
         self._data = held_out.source, held_out.sha256
         spec = _spec_of(source)
@@ -251,8 +263,6 @@ def _no_labels(texts: Sequence[str]) -> Any:
 
 def _spec_of(source: ModelSource) -> ModelSpec | None:
     """Shape by its name; None of other people's models."""
-    from tslens.errors import TslensError
-
     name = source.shipped.name if source.shipped else source.label.partition("@")[0]
     try:
         return ModelSpec.from_name(name)
@@ -264,13 +274,27 @@ def _n_tokens(source: ModelSource) -> int | None:
     """Tokens that it was trained on; None where not known."""
     if source.shipped is not None:
         return source.shipped.facts.n_tokens
-    return source.run.trained_tokens() if source.run is not None else None
+    step = source.path.stem.removeprefix("step_")
+    return source.run.tokens_at(int(step)) if source.run is not None and step.isdigit() else None
 
 
 def _n_parameters(model: StoryModel, spec: ModelSpec | None) -> int:
+    """Trained, shared ones once."""
     if spec is not None:
         return spec.n_params(model.cfg.d_vocab)
-    return sum(parameter.numel() for parameter in model.parameters())  # type: ignore[attr-defined]
+    hookable: Any = getattr(model, "bridge", model)
+    return sum(parameter.numel() for parameter in hookable.parameters())
+
+
+def digests_of(references: Sequence[str]) -> frozenset[int]:
+    """Digests of what any of some models was trained on, as far as it is known."""
+    found: frozenset[int] = frozenset()
+    for reference in references:
+        source = find_model(reference)
+        file = source.run.train_digests if source.run else source.shipped and source.shipped.digests_file
+        if isinstance(file, Path) and file.exists():
+            found |= frozenset(np.load(file, allow_pickle=False).tolist())
+    return found
 
 
 def _roles(source: ModelSource) -> tuple[RoleHolders, ...]:

@@ -11,18 +11,20 @@ from typing import Any
 
 from tslens.cli.console import say, show, show_json, show_table
 from tslens.cli.judging import NOT_GPT4, judge_name
-from tslens.cli.link_sizes import OURS, Asked, Gathering
+from tslens.cli.link_sizes import OURS, Asked, Gathering, digests_of
 from tslens.errors import UsageError
 from tslens.files import check_writable
+from tslens.grading.rubric import CRITERIA
 from tslens.link.sizes.foreign import foreign_rows
 from tslens.link.sizes.growth import Growth, growths
 from tslens.link.sizes.measured import Measured, SizeRow, save_sizes
 from tslens.link.sizes.read_model import BY_CHANCE, READOUTS, WRITTEN
+from tslens.link.sizes.roles_beside import Beside, roles_beside_loss
 from tslens.provenance import provenance, utc_now
 
 JSON_SCHEMA = "tslens.link_table/1"
 OUT = Path("runs/tables")
-GRADES = ("grammar", "creativity", "consistency", "plot")
+ALPHA = 0.05
 
 
 def link_table(
@@ -37,7 +39,7 @@ def link_table(
     folder = out or OUT
     check_writable(folder)
     started, clock = utc_now(), time.monotonic()
-    gathering = Gathering(asked)
+    gathering = Gathering(asked, exclude=digests_of(models))
     for number, model in enumerate(models, 1):
         say(f"{number} of {len(models)}: {model}")
         gathering.add(model)
@@ -62,7 +64,7 @@ def link_table(
     )
     path = folder / f"sizes_seed{asked.seed}.jsonl"
     save_sizes(rows, path, header, record)
-    found = growths(rows, seed=asked.seed)
+    found, beside = growths(rows, seed=asked.seed), roles_beside_loss(gathering.rows, seed=asked.seed)
     if as_json:
         show_json(
             {
@@ -70,12 +72,14 @@ def link_table(
                 **header,
                 "rows": [row.to_json() for row in rows],
                 "growth": [one.to_json() for one in found],
+                "roles_beside_loss": [one.to_json() for one in beside],
                 "file": str(path),
             }
         )
         return
     show_sizes(rows)
     show_growth(found)
+    show_roles(gathering.rows, beside)
     if header["judge"] == "local":
         show(NOT_GPT4)
     show(f"wrote {path}")
@@ -85,7 +89,7 @@ def show_sizes(rows: Sequence[SizeRow]) -> None:
     """For each source loss and grades, then accuracies and shares: grades of two sources do not compare."""
     for source in dict.fromkeys(row.source for row in rows):
         mine = [row for row in rows if row.source == source]
-        names = [name for name in ("loss", "bits", *GRADES) if any(name in row.measured for row in mine)]
+        names = [name for name in ("loss", "bits", *CRITERIA) if any(name in row.measured for row in mine)]
         show_table(
             [
                 f"<{'texts of' if source == OURS else f'graded by {source}'}>",
@@ -181,6 +185,51 @@ def show_growth(found: Sequence[Growth]) -> None:
         "for a tenfold: of the size, by a straight line in its logarithm; of loss: for one bit per byte less. ends at: "
         "of a saturating\ncurve. told: whether the models tell that curve from the line.\n"
     )
+
+
+def show_roles(rows: Sequence[SizeRow], beside: Sequence[Beside]) -> None:
+    """How many heads and neurons hold each role in each model, and which roles go with a grade beyond its loss."""
+    for component in ("head", "neuron"):
+        told = {
+            row.label: {one.role: one for one in row.roles if one.component == component}
+            for row in rows
+            if row.roles
+        }
+        held = {
+            role: sum(len(of[role].holders) for of in told.values() if role in of)
+            for role in sorted({role for of in told.values() for role in of})
+        }
+        held = {role: n for role, n in held.items() if n}
+        if not held:
+            continue
+        labels = [label for label, of in told.items() if of]
+        show_table(
+            [f"<{component}s with the role>", *(label.removeprefix("shipped:") for label in labels)],
+            [
+                [
+                    role.replace("_", " "),
+                    *(
+                        f"{len(told[label][role].holders)}/{told[label][role].n_units}"
+                        if role in told[label]
+                        else ""
+                        for label in labels
+                    ),
+                ]
+                for role in sorted(held, key=lambda role: -held[role])
+            ],
+        )
+        show("")
+    if not any(row.roles for row in rows):
+        show("No roles: tslens heads and tslens neurons find them, and the next table has them.")
+    real = [one for one in beside if one.q < ALPHA]
+    if beside:
+        strongest = (
+            "; ".join(f"{one.role} and {one.measure} {one.correlation:+.2f}" for one in real) or "none"
+        )
+        show(
+            f"Roles that go with a grade beyond what the loss explains, of {len(beside)} pairs over "
+            f"{beside[0].n_shapes} shapes: {strongest}."
+        )
 
 
 def _end(one: Growth) -> str:

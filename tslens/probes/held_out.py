@@ -22,14 +22,25 @@ class HeldOut:
 
     ``source``, ``sha256``: what they are of; without a source, the validation side of the offline author.
     ``first``: up to 200 of them. ``n_excluded``: training stories left out so far. ``others``: texts of the source that
-    were left out so far, up to 4,000: what an n-gram may be counted on. Raises DataError if none is left.
+    were left out so far, up to 4,000: what an n-gram may be counted on. ``exclude``: digests of what is left out; the
+    model's training stories if None. Raises DataError if none is left.
     """
 
-    def __init__(self, model: StoryModel, source: str | None, n_stories: int) -> None:
+    def __init__(
+        self,
+        model: StoryModel,
+        source: str | None,
+        n_stories: int,
+        *,
+        exclude: frozenset[int] | None = None,
+    ) -> None:
         asked = source or f"author:{(n_stories + SPARE_STORIES) * AUTHOR_STORIES}"
         self.n_excluded = 0
         self.others: list[str] = []
-        self._stories = islice(self._kept(asked, model.train_digests, own=source is None), n_stories)
+        self._stories = islice(
+            self._kept(asked, model.train_digests if exclude is None else exclude, own=source is None),
+            n_stories,
+        )
         self.first = list(islice(self._stories, FIRST_STORIES))
         if not self.first:
             raise DataError(

@@ -26,7 +26,7 @@ def draw_emergence(runs: Mapping[str, Sequence[AtStep]], timeline: Timeline, ste
     """Means over runs with the range of the runs; of a kind with many series those that rise most."""
     by_run = {label: series_of(steps) for label, steps in runs.items()}
     data: list[list[Any]] = [
-        [label, one.kind, name, tokens, value, error, unit or ""]
+        [label, one.kind, name, tokens, value, "" if error is None else error, unit or ""]
         for label, series in by_run.items()
         for name, one in series.items()
         for tokens, value, error, unit in zip(one.tokens, one.values, one.errors, one.units, strict=True)
@@ -53,7 +53,9 @@ def _chosen(names: Sequence[str], timeline: Timeline) -> list[str]:
     """Series by how much they rise, those that rise for sure in some run first."""
 
     def size(name: str) -> tuple[int, float]:
-        of = timeline.changes[name]
+        of = timeline.changes.get(name, ())
+        if not of:
+            return 0, 0.0
         return -sum(one.tokens is not None for one in of), -float(
             np.mean([abs(one.peak - one.start) for one in of])
         )

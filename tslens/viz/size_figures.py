@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from tslens.grading.rubric import CRITERIA
 from tslens.link.sizes.contrasts import Quantity, cells_of, linear
 from tslens.link.sizes.grid import Grid
 from tslens.link.sizes.measured import SizeRow
 from tslens.viz.figures import COLOURS, GREY, MARKS, drawing
 
-GRADES = ("grammar", "creativity", "consistency", "plot")
 LEAST_MODELS = 2
 _HELD = ("n", "of")
 
@@ -26,14 +26,14 @@ def draw_grades_by_loss(rows: Sequence[SizeRow], stem: Path) -> None:
     beside = [row for row in ours if row.n_layers is None]
     depths = sorted({row.n_layers for row in models if row.n_layers is not None})
     data = [
-        [row.label, grade, row.measured["bits"].mean, *_ends(row, grade)]
+        [row.label, grade, row.measured["bits"].mean if "bits" in row.measured else "", *_ends(row, grade)]
         for row in (*models, *beside)
-        for grade in GRADES
-        if grade in row.measured and "bits" in row.measured
+        for grade in CRITERIA
+        if grade in row.measured
     ]
     with drawing(7.2, 5.0, stem, ["model", "grade", "bits_per_byte", "mean", "low", "high"], data) as figure:
         panels = figure.subplots(2, 2, sharex=True).flat
-        for grade, panel in zip(GRADES, panels, strict=True):
+        for grade, panel in zip(CRITERIA, panels, strict=True):
             for row in models:
                 if grade not in row.measured:
                     continue
@@ -78,14 +78,14 @@ def draw_grades_by_shape(rows: Sequence[SizeRow], stem: Path) -> None:
     ours = [row for row in rows if row.source == "ours"]
     grid = Grid(ours)
     data: list[list[Any]] = []
-    for grade in GRADES:
+    for grade in CRITERIA:
         for of in grid.grid(grade).values():
             found = linear([Quantity(of, grade)], [1.0], grid.seeded(grade))
             data.append([grade, of[0].n_layers, of[0].d_model, len(of), found.value, found.low, found.high])
     columns = ["grade", "layers", "width", "seeds", "mean", "low", "high"]
     with drawing(7.2, 2.6, stem, columns, data) as figure:
         panels = figure.subplots(1, 4)
-        for grade, panel in zip(GRADES, panels, strict=True):
+        for grade, panel in zip(CRITERIA, panels, strict=True):
             mine = [row for row in data if row[0] == grade]
             for i, depth in enumerate(sorted({row[1] for row in mine})):
                 line = sorted(row[2:] for row in mine if row[1] == depth)

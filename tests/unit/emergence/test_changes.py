@@ -41,9 +41,12 @@ def test_loss_rises_downwards():
 
 
 def test_noise_does_not_rise():
+    """The highest of fifteen readings of noise is high; it counts as a rise in one of forty."""
     rng = np.random.default_rng(1)
-    found = change(rng.normal(0, 0.02, len(TOKENS)) * 0.1, se=0.05)
-    assert found.tokens is None and found.low is None and not found.vanishes
+    n_rise = sum(
+        change(rng.normal(0, 0.05, len(TOKENS)), se=0.05, seed=seed).tokens is not None for seed in range(200)
+    )
+    assert n_rise <= 11
 
 
 def test_what_vanishes_and_what_only_sags():

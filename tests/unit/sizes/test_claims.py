@@ -129,27 +129,51 @@ def test_what_plateaus_first_is_seen_and_what_does_not_rise_has_no_half_way():
 
 
 def test_a_claim_of_large_models_is_not_refuted_by_ours():
-    wrong = Evidence(6, "grammar", "ours, judge", estimate(-1.0, 0.1))
+    wrong = Evidence(6, "grammar", "a", "ours, judge", estimate(-1.0, 0.1))
     assert wrong.verdict == "fails"
     assert Ruling(6, (wrong,)).verdict == "cannot be told"
-    theirs = Evidence(6, "grammar", "GPT-4o", estimate(-1.0, 0.1))
+    theirs = Evidence(6, "grammar", "a", "GPT-4o", estimate(-1.0, 0.1))
     assert Ruling(6, (theirs,)).verdict == "fails"
-    assert Ruling(1, (Evidence(1, "grammar", "ours, judge", estimate(-1.0, 0.1)),)).verdict == "fails"
+    assert Ruling(1, (Evidence(1, "grammar", "a", "ours, judge", estimate(-1.0, 0.1)),)).verdict == "fails"
+
+
+def of(aspect, source, value, reach=0.1):
+    return Evidence(1, aspect, aspect, source, estimate(value, reach))
+
+
+def test_all_that_a_claim_says_must_hold():
+    three = tuple(of(aspect, "x", 1.0) for aspect in ("grammar", "consistency", "plot"))
+    assert Ruling(1, three).verdict == "cannot be told"
+    found = Ruling(1, (*three, of("creativity", "y", 1.0)))
+    assert found.verdict == "holds" and {one.source for one in found.deciding} == {"x", "y"}
+    assert Ruling(1, (*three, of("creativity", "y", 0.05))).verdict == "cannot be told"
+    assert Ruling(1, (*three, of("creativity", "y", -1.0))).verdict == "fails"
 
 
 def test_sources_that_contradict_each_other_tell_nothing():
-    yes, no = (Evidence(1, "a", source, estimate(v, 0.1)) for source, v in (("x", 1.0), ("y", -1.0)))
-    found = Ruling(1, (yes, no))
-    assert found.by_source == {"x": "holds", "y": "fails"}
-    assert found.verdict == "cannot be told"
+    found = Ruling(1, (of("grammar", "x", 1.0), of("grammar", "y", -1.0)))
+    assert found.by_aspect["grammar"] == "cannot be told" and found.verdict == "cannot be told"
 
 
 def test_a_part_below_zero_counts_only_if_it_is_for_all_parts_together():
-    barely = Evidence(1, "a", "x", estimate(-1.0, 0.97))
-    others = tuple(Evidence(1, f"b{i}", "x", estimate(0.1, 0.2)) for i in range(9))
+    barely = of("grammar", "x", -1.0, 0.97)
+    others = tuple(of("plot", f"y{i}", 0.1, 0.2) for i in range(9))
     assert barely.verdict == "fails"
     assert Ruling(1, (barely, *others)).verdict == "cannot be told"
     assert Ruling(1, (barely,)).verdict == "fails"
+
+
+def test_a_judge_that_prefers_an_ngram_to_people_is_not_asked():
+    table = Table(TRUE)
+    sides = []
+    for label, creativity in (("true ending", 5.0), ("5-gram", 6.0)):
+        levels = {"grammar": 9.0 if label == "true ending" else 4.0, "creativity": creativity}
+        above = Table({name: (lambda d, w, h, level=level: level) for name, level in levels.items()})
+        measured = above.row("x", 1, 64, 4).measured
+        sides.append(SizeRow(label, label, "ours", None, None, None, False, None, None, None, measured))
+    found = {one.part: one for one in find_evidence([*table.rows(), *sides], judge="judge") if one.claim == 1}
+    assert found["grammar per bit a byte"].verdict == "holds"
+    assert "does not put true endings above" in found["creativity per bit a byte"].why_not
 
 
 def test_the_teacher_is_near_in_some_and_far_in_others():

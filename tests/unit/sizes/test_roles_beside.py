@@ -41,7 +41,7 @@ def test_only_what_goes_beyond_loss_is_found():
     assert found["by loss", "plot"].plain > 0.8  # with loss left in
     assert found["by loss", "plot"].q > 0.05
     assert ("still", "plot") not in found  # nothing varies
-    assert {one.n_models for one in found.values()} == {20}
+    assert {one.n_shapes for one in found.values()} == {20}
 
 
 def test_p_is_uniform_where_nothing_is():

@@ -1,8 +1,9 @@
 """When a series rises, whether it falls again, and which of two comes first.
 
 **Half-rise**: the number of tokens at which a series has half of its whole rise, from its value before training to its
-highest value, interpolated in the logarithm of tokens between the two checkpoints around it. A series whose rise is
-not above zero for sure (at 95%) has none. Its interval: the same for 1,000 draws of every reading from a normal
+highest value, interpolated in the logarithm of tokens between the two checkpoints around it. A series that does not
+rise for sure has none: its highest value less its first must be above what the highest of as many readings of noise
+would be in 97.5% of draws. Its interval: the same for 1,000 draws of every reading from a normal
 distribution about it, with its standard error (errors of neighbouring checkpoints are taken as independent, though they
 read the same stories, which makes the interval wide).
 
@@ -109,7 +110,8 @@ def find_change(
         np.nanquantile(np.where(rises > 0, losses, np.nan), ends) if (rises > 0).any() else (0, 0)
     )
     place = low = high = None
-    if np.quantile(rises, ends[0]) > 0:
+    noise = se * rng.standard_normal((N_DRAWS, len(y)))
+    if y[top] - y[0] > np.quantile((noise - noise[:, :1]).max(1), ends[1]):
         place = _tokens(_half_rise(x, y[None])[0])
         low, high = (_tokens(one) for one in np.quantile(_half_rise(x, drawn), ends).tolist())
     return Change(

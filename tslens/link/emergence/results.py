@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from tslens.link.emergence.trace import Kind, Reading
 from tslens.types import Provenance
 
 SCHEMA = "tslens.emergence/1"
+TIMED = ("loss", "readout", "role", "ngram")
+"""Kinds whose series begin before training and have errors."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Series:
     kind: Kind
     tokens: tuple[int, ...]
     values: tuple[float, ...]
-    errors: tuple[float, ...]
+    errors: tuple[float | None, ...]
     units: tuple[str | None, ...]
 
 
@@ -83,12 +85,27 @@ def series_of(steps: Sequence[AtStep]) -> dict[str, Series]:
 
 
 @dataclass(frozen=True)
+class Followed:
+    """The order of n-gram that a checkpoint is nearest to, and the share of draws of stories in which it is."""
+
+    run: str
+    step: int
+    n_tokens: int
+    order: int
+    share: float
+
+
+@dataclass(frozen=True)
 class Timeline:
-    """All runs together. ``changes``: by series, one of each run. ``lags``: of capabilities behind roles."""
+    """All runs together. ``changes``: by series that is timed, one of each run. ``kinds``: of all series.
+
+    ``lags``: of capabilities behind roles. ``followed``: n-gram orders.
+    """
 
     changes: Mapping[str, Sequence[Change]]
     kinds: Mapping[str, Kind]
     lags: Sequence[Lag]
+    followed: Sequence[Followed]
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON types."""
@@ -97,23 +114,38 @@ class Timeline:
                 {"kind": self.kinds[name], **one.to_json()} for name, of in self.changes.items() for one in of
             ],
             "lags": [one.to_json() for one in self.lags],
+            "followed": [asdict(one) for one in self.followed],
         }
 
 
 def make_timeline(runs: Mapping[str, Sequence[AtStep]], *, seed: int) -> Timeline:
-    """Changes of every series of every run, and lags of each readout and grade behind each role. ``runs``: by label."""
+    """Changes of every timed series of every run, and lags of each readout behind each role. ``runs``: by label.
+
+    Grades are not timed: they begin where the model is better than an n-gram, in the middle of their rise.
+    """
     changes: dict[str, list[Change]] = {}
     kinds: dict[str, Kind] = {}
     for label, steps in runs.items():
         for name, one in series_of(steps).items():
-            if len(one.tokens) < 3:
+            kinds[name] = one.kind
+            errors = [error for error in one.errors if error is not None]
+            if one.kind not in TIMED or len(one.tokens) < 3 or len(errors) < len(one.errors):
                 continue
             falls = one.kind in ("loss", "ngram")
-            kinds[name] = one.kind
             changes.setdefault(name, []).append(
-                find_change(label, name, one.tokens, one.values, one.errors, seed=seed, falls=falls)
+                find_change(label, name, one.tokens, one.values, errors, seed=seed, falls=falls)
             )
     roles = [name for name, kind in kinds.items() if kind == "role"]
-    capabilities = [name for name, kind in kinds.items() if kind in ("readout", "grade")]
+    capabilities = [name for name, kind in kinds.items() if kind == "readout"]
     pairs = [(role, capability) for role in roles for capability in capabilities]
-    return Timeline(changes, kinds, find_lags(changes, pairs))
+    return Timeline(changes, kinds, find_lags(changes, pairs), _followed(runs))
+
+
+def _followed(runs: Mapping[str, Sequence[AtStep]]) -> list[Followed]:
+    return [
+        Followed(label, one.step, one.n_tokens, int(reading.value), float(reading.unit or 0))
+        for label, steps in runs.items()
+        for one in sorted(steps, key=lambda one: one.step)
+        for reading in one.readings
+        if reading.kind == "order"
+    ]

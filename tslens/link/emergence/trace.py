@@ -1,9 +1,9 @@
 """One checkpoint read: loss, readouts, roles and their causes, and the n-gram that the model is nearest to.
 
 Series, by name: ``loss``; each readout (its difference in nats); ``role PROBE`` and ``role PROBE before`` (the largest
-excess of a head over its nulls), ``cause PROBE`` (the largest effect of a knocked-out edge among candidates, nats per
-unit of attention); ``near N-gram`` (total variation distance to the n-gram's distribution, 0 to 1) of orders 1 to 5;
-grades by criterion.
+excess of a head over its nulls), ``cause PROBE`` (the largest effect of a knocked-out edge among candidates, nats; no
+reading where there is no candidate); ``near N-gram`` (total variation distance to the n-gram's distribution, 0 to 1) of
+orders 1 to 5, and ``nearest order``, that of the least distance; grades by criterion.
 
 Axes: checkpoint, position.
 """
@@ -27,21 +27,26 @@ from tslens.link.sizes.read_model import NATS, accuracies, read_losses
 from tslens.model.ngram import NgramModel
 from tslens.model.story_model import StoryModel
 from tslens.probes.scan import score_heads
+from tslens.stats import poisson_weights
 from tslens.types import HeadScore, Story
 
-Kind = Literal["loss", "readout", "role", "cause", "ngram", "grade"]
+Kind = Literal["loss", "readout", "role", "cause", "ngram", "order", "grade"]
 CAUSE = "edge"  # of ``HeadScore.cause``
+N_DRAWS = 500
 Z = 1.959964  # standard errors from the middle of a 95% interval to its end
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One number of one checkpoint. ``se``: standard error over stories or prompts. ``unit``: the head, of a role."""
+    """One number of one checkpoint. ``se``: standard error over stories or prompts, None where not known.
+
+    ``unit``: of a role or cause the head; of the nearest order in how many of the draws it is the nearest.
+    """
 
     series: str
     kind: Kind
     value: float
-    se: float
+    se: float | None
     unit: str | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -52,7 +57,7 @@ class Reading:
 def of_measured(series: str, kind: Kind, one: Measured) -> Reading:
     """A mean with its error over clusters."""
     ends = one.interval()
-    return Reading(series, kind, one.mean, 0.0 if ends is None else (ends.high - ends.low) / 2 / Z)
+    return Reading(series, kind, one.mean, None if ends is None else (ends.high - ends.low) / 2 / Z)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,12 +103,12 @@ def read_checkpoint(model: StoryModel, asked: Asked) -> list[Reading]:
     report = score_heads(
         model, asked.stories, seed=asked.seed, probes=asked.probes or None, n_explain=asked.n_explain
     )
-    found += _roles(report.scores, with_causes=asked.n_explain > 0)
-    found += nearest_ngrams(model, asked.stories, asked.ngrams, asked.positions)
+    found += _roles(report.scores)
+    found += nearest_ngrams(model, asked.stories, asked.ngrams, asked.positions, seed=asked.seed)
     return found
 
 
-def _roles(scores: Iterable[HeadScore], *, with_causes: bool) -> list[Reading]:
+def _roles(scores: Iterable[HeadScore]) -> list[Reading]:
     """The best head of each probe and position, and the largest effect of an edge among candidates."""
     best: dict[str, HeadScore] = {}
     cause: dict[str, tuple[float, str]] = {}
@@ -112,23 +117,13 @@ def _roles(scores: Iterable[HeadScore], *, with_causes: bool) -> list[Reading]:
         if name not in best or score.excess > best[name].excess:
             best[name] = score
         effect = (score.cause or {}).get(CAUSE)
-        if effect is not None and effect > cause.get(name, (0.0, ""))[0]:
+        if effect is not None and effect > cause.get(name, (-np.inf, ""))[0]:
             cause[name] = effect, str(score.head)
     found = [
         Reading(f"role {name}", "role", one.excess, (one.high - one.low) / 2 / Z, str(one.head))
         for name, one in best.items()
     ]
-    if with_causes:
-        found += [
-            Reading(
-                f"cause {name}",
-                "cause",
-                cause.get(name, (0.0, ""))[0],
-                0.0,
-                cause.get(name, (0.0, ""))[1] or None,
-            )
-            for name in best
-        ]
+    found += [Reading(f"cause {name}", "cause", one[0], None, one[1]) for name, one in cause.items()]
     return found
 
 
@@ -138,6 +133,8 @@ def nearest_ngrams(
     stories: Sequence[Story],
     ngrams: Mapping[int, NgramModel],
     positions: Sequence[Sequence[int]],
+    *,
+    seed: int,
 ) -> list[Reading]:
     """Total variation distance between the model's next token and each n-gram's, at some positions of each story."""
     tokenizer = model.tokenizer
@@ -155,9 +152,28 @@ def nearest_ngrams(
                 0.5 * float(np.abs(mine - ngram.next_probs(tokens[: place + 1])).sum())
                 for mine, place in zip(probs, places, strict=True)
             ]
-    found = []
-    for order, of_story in of_order.items():
-        sums = np.array([sum(part) for part in of_story.values()])
-        counts = np.array([float(len(part)) for part in of_story.values()])
-        found.append(of_measured(f"near {order}-gram", "ngram", Measured(tuple(of_story), sums, counts)))
-    return found
+    if not any(of_order.values()):
+        return []
+    told = {
+        order: Measured(
+            tuple(of_story),
+            np.array([sum(part) for part in of_story.values()]),
+            np.array([float(len(part)) for part in of_story.values()]),
+        )
+        for order, of_story in of_order.items()
+    }
+    return [
+        *(of_measured(f"near {order}-gram", "ngram", one) for order, one in told.items()),
+        _nearest(told, seed),
+    ]
+
+
+def _nearest(told: Mapping[int, Measured], seed: int) -> Reading:
+    """The order of least distance, and in which share of draws of the stories it is that one."""
+    orders = list(told)
+    sums, counts = np.stack([told[order].sums for order in orders]), told[orders[0]].counts
+    weights = poisson_weights(seed, range(len(counts)), N_DRAWS)
+    least = ((weights @ sums.T) / np.maximum(weights @ counts, 1.0)[:, None]).argmin(1)
+    best = int(least[0])
+    share = float((least[1:] == best).mean())
+    return Reading("nearest order", "order", float(orders[best]), None, f"{share:.2f}")

@@ -21,6 +21,7 @@ from tslens.link.scaling.surface import Count
 
 N_BUDGETS = 20
 LEAST_SIZES = 3  # of a parabola
+ROUNDING = 1e-9  # of the first and last budget
 LEAST_BUDGETS = 4  # with a best size inside, of an exponent
 
 
@@ -81,9 +82,9 @@ def read_envelope(runs: Sequence[ScalingRun], *, count: Count = "all") -> Envelo
 
 
 def _at(run: ScalingRun, budget: float) -> float | None:
-    """Loss of a run at a budget within its points; a run of one point has it within 5%."""
+    """Loss of a run at a budget within its points."""
     flops = run.flops
-    if not flops[0] * 0.95 <= budget <= flops[-1] * 1.05:
+    if not flops[0] * (1 - ROUNDING) <= budget <= flops[-1] * (1 + ROUNDING):
         return None
     return float(np.exp(np.interp(np.log(budget), np.log(flops), np.log(run.loss))))
 

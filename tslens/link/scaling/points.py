@@ -8,7 +8,7 @@ is read again is worth less than a fresh one, and sizes differ in how much.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -18,15 +18,16 @@ from tslens.files import METRICS_SCHEMA, RunFolder, read_json, read_jsonl
 from tslens.model.spec import ModelSpec
 
 WARMED_UP = 2.0  # times the warm-up, before which a loss says little of the rate that follows
-LEAST_RUNS = 4
+LEAST_SIZES = 4
+LEAST_POINTS = 10  # of five parameters
 
 
 @dataclass(frozen=True, eq=False)
 class ScalingRun:
     """One run. ``n_params``: trained; ``n_blocks``: of these in blocks. ``flops_per_token``: to train on one.
 
-    ``tokens``, ``loss``: of its points; losses in nats per token of the same validation stories. ``n_left_out``:
-    evaluations behind the first pass.
+    ``decay``: of its rate. ``tokens``, ``loss``: of its points; losses in nats per token of the same validation
+    stories. ``n_left_out``: evaluations behind the first pass.
     """
 
     label: str
@@ -39,6 +40,7 @@ class ScalingRun:
     loss: Float[np.ndarray, " point"]
     corpus_sha256: str
     tokenizer_sha256: str
+    decay: str = "constant"
     n_left_out: int = 0
 
     @property
@@ -81,6 +83,7 @@ def read_run(run: RunFolder) -> ScalingRun:
         loss=np.array([point[1] for point in kept]),
         corpus_sha256=settings["corpus_sha256"],
         tokenizer_sha256=settings["tokenizer_sha256"],
+        decay=settings["decay"],
         n_left_out=len(told) - len(kept),
     )
 
@@ -92,17 +95,38 @@ def _block(spec: ModelSpec) -> int:
 
 
 def check_runs(runs: Sequence[ScalingRun]) -> list[ScalingRun]:
-    """The runs that have points. Raises UsageError where fewer than four have, or they cannot be compared."""
-    for name, what in (("corpus_sha256", "stories"), ("tokenizer_sha256", "tokenizers")):
+    """The runs that have points; those of one model and seed whose rates fell, for several budgets, are one run.
+
+    Raises UsageError where sizes or points are too few, or runs cannot be compared.
+    """
+    for name, what in (
+        ("corpus_sha256", "stories"),
+        ("tokenizer_sha256", "tokenizers"),
+        ("decay", "kinds of rate (constant, falling), whose losses are of different stories"),
+    ):
         if len({getattr(run, name) for run in runs}) > 1:
             raise UsageError(
                 f"The runs were trained with different {what}.", "Train them on the same, with one grid."
             )
-    kept = [run for run in runs if len(run.loss)]
-    sizes = {run.n_params for run in kept}
-    if len(sizes) < LEAST_RUNS:
+    kept = _joined([run for run in runs if len(run.loss)])
+    n_sizes, n_points = len({run.n_params for run in kept}), sum(len(run.loss) for run in kept)
+    if n_sizes < LEAST_SIZES or n_points < LEAST_POINTS:
         raise UsageError(
-            f"{len(sizes)} sizes have points within the first pass; a fit needs {LEAST_RUNS}.",
+            f"{n_sizes} sizes have {n_points} points within the first pass; a fit needs {LEAST_SIZES} sizes and "
+            f"{LEAST_POINTS} points.",
             "Train more sizes at a constant rate: tslens train --grid ... --decay constant",
         )
     return kept
+
+
+def _joined(runs: Sequence[ScalingRun]) -> list[ScalingRun]:
+    """Runs of one label as one, their points in the order of tokens."""
+    of_label: dict[str, list[ScalingRun]] = {}
+    for run in runs:
+        of_label.setdefault(run.label, []).append(run)
+    found = []
+    for same in of_label.values():
+        tokens, loss = (np.concatenate([getattr(run, name) for run in same]) for name in ("tokens", "loss"))
+        order = np.argsort(tokens, kind="stable")
+        found.append(replace(same[0], tokens=tokens[order], loss=loss[order]))
+    return found

@@ -35,6 +35,7 @@ N_BUDGETS = 20
 BEYOND = 8.0  # times the sizes that were trained, in which a best size is looked for
 WEBB = np.array([-np.sqrt(1.5), -1.0, -np.sqrt(0.5), np.sqrt(0.5), 1.0, np.sqrt(1.5)])
 SOFT = 0.02  # residuals of log L above it count less
+RIDGE = 1e-3  # of a run that the fit follows wholly
 _STARTS = [(a, b) for a in (0.2, 0.5, 1.0) for b in (0.2, 0.5, 1.0)]
 
 
@@ -136,7 +137,7 @@ def fit_scaling(
         n_runs=len(runs),
         n_sizes=len(set(points.size.tolist())),
         n_points=len(points.size),
-        warnings=tuple(_warnings(points, outside, ends[0])),
+        warnings=tuple(_warnings(points, surface, outside, ends[0])),
     )
 
 
@@ -207,7 +208,7 @@ def _unshrunk(
     for run in np.unique(points.run):
         mine = points.run == run
         hat = left[mine] @ left[mine].T
-        found[mine] = np.linalg.solve(np.eye(int(mine.sum())) * (1 + 1e-6) - hat, residuals[mine])
+        found[mine] = np.linalg.solve(np.eye(int(mine.sum())) * (1 + RIDGE) - hat, residuals[mine])
     return found
 
 
@@ -268,7 +269,7 @@ def _budgets_of(runs: Sequence[ScalingRun]) -> tuple[float, float]:
     return first[min(1, len(first) - 1)], last[max(len(last) - 2, 0)]
 
 
-def _warnings(points: _Points, outside: float, interval: Interval) -> list[str]:
+def _warnings(points: _Points, surface: Surface, outside: float, interval: Interval) -> list[str]:
     found = []
     if outside > 0.25:
         found.append(
@@ -277,6 +278,10 @@ def _warnings(points: _Points, outside: float, interval: Interval) -> list[str]:
         )
     if interval.high - interval.low > 0.5:
         found.append("the interval of the exponent is wider than 0.5: these runs cannot tell it")
+    if min(surface.alpha, surface.beta) < 0.03 or max(surface.alpha, surface.beta) > 2.9:
+        found.append(
+            "a power of the surface lies at the end of what is looked for: these runs do not tell it"
+        )
     if points.size.max() / points.size.min() < 8:
         found.append("the largest size is less than eight times the smallest")
     return found

@@ -15,6 +15,8 @@ import numpy as np
 from jaxtyping import Float
 
 from tslens.errors import ProbeInputError
+from tslens.grading.results import TEACHER, TRUE_ENDING
+from tslens.grading.rubric import CRITERIA
 from tslens.link.sizes.claims import Evidence
 from tslens.link.sizes.contrasts import Estimate, Quantity, linear, slope_coefficients, smooth
 from tslens.link.sizes.grid import WIDTHS, Grid, slope_terms
@@ -22,10 +24,8 @@ from tslens.link.sizes.measured import SizeRow
 from tslens.model.spec import ModelSpec
 
 NEAR = 0.5  # points: what counts as near in claim 6
-GRADES = ("grammar", "creativity", "consistency", "plot")
 CONSISTENCY_READOUTS = ("swapped_names", "changed_pronoun", "lost_object")
 WIDTH_DOUBLED = 2.0  # doublings of a block's weights when the width is doubled; one when the depth is
-TEACHER, TRUE_ENDING = "teacher", "true ending"
 
 Order = Callable[[Mapping[str, tuple[SizeRow, ...]]], dict[str, float]]
 """From cells to a number of each that grows with what a model can do."""
@@ -40,12 +40,25 @@ def find_evidence(rows: Sequence[SizeRow], *, judge: str) -> list[Evidence]:
     return found
 
 
-def _told(claim: int, part: str, source: str, find: Callable[[], Estimate]) -> Evidence:
+def _told(claim: int, aspect: str, part: str, source: str, find: Callable[[], Estimate]) -> Evidence:
     """What a contrast says, or why it cannot be formed."""
     try:
-        return Evidence(claim, part, source, find())
+        return Evidence(claim, aspect, part, source, find())
     except ProbeInputError as error:
-        return Evidence(claim, part, source, None, error.message)
+        return Evidence(claim, aspect, part, source, None, error.message)
+
+
+def _check_judge(grid: Grid, *names: str) -> None:
+    """Raise ProbeInputError where a judge does not put true endings above an n-gram: it does not order such texts."""
+    sides = [row for row in grid.rows if row.n_layers is None]
+    endings = next((row for row in sides if row.label == TRUE_ENDING), None)
+    ngram = next((row for row in sides if row.label.endswith("-gram")), None)
+    for name in names:
+        both = [row for row in (endings, ngram) if row is not None and name in row.measured]
+        if len(both) == 2 and linear([Quantity((row,), name) for row in both], [1, -1]).low <= 0:
+            raise ProbeInputError(
+                f"The judge does not put true endings above an n-gram in {name}.", "Ask another judge."
+            )
 
 
 # Ours, by grades --------------------------------------------------------------------------------------------
@@ -53,13 +66,20 @@ def _told(claim: int, part: str, source: str, find: Callable[[], Estimate]) -> E
 
 def _by_judge(rows: Sequence[SizeRow], source: str) -> Iterator[Evidence]:
     grid = Grid(rows)
-    for name in GRADES:
-        yield _told(1, f"{name} per bit a byte", source, partial(_on_loss, grid, name))
+    for name in CRITERIA:
+        yield _told(1, name, f"{name} per bit a byte", source, partial(_on_loss, grid, name))
     yield from _plateaus(grid, source, _by_loss)
-    yield _told(3, "consistency, 64 to 128 less 128 to 256", source, lambda: _jump(grid, ("consistency",)))
+    yield _told(
+        3,
+        "consistency",
+        "consistency, 64 to 128 less 128 to 256",
+        source,
+        lambda: _jump(grid, ("consistency",)),
+    )
     yield from _instructions(grid, source, "words")
     yield _told(
         4,
+        "plot",
         "plot, width less depth, a doubling of weights",
         source,
         lambda: grid.slopes("plot", [-1.0, 1 / WIDTH_DOUBLED]),
@@ -67,8 +87,14 @@ def _by_judge(rows: Sequence[SizeRow], source: str) -> Iterator[Evidence]:
     yield from _knowledge(grid, source, " written")
     yield from _near_teacher(grid, source)
     for name in ("grammar", "consistency"):
-        yield _told(7, f"{name} per doubling of heads", source, partial(_on_heads, grid, name, 1.0))
-    yield _told(8, _DEPTH, source, lambda: _depth_for_consistency(grid, grid.grid("grammar", "consistency")))
+        yield _told(7, name, f"{name} per doubling of heads", source, partial(_on_heads, grid, name, 1.0))
+    yield _told(
+        8,
+        "consistency",
+        _DEPTH,
+        source,
+        lambda: _depth_for_consistency(grid, grid.grid("grammar", "consistency")),
+    )
 
 
 def _bits(rows: Sequence[SizeRow]) -> float:
@@ -81,6 +107,7 @@ def _by_loss(cells: Mapping[str, tuple[SizeRow, ...]]) -> dict[str, float]:
 
 def _on_loss(grid: Grid, name: str) -> Estimate:
     """Points for a bit per byte less."""
+    _check_judge(grid, name)
     cells = grid.cells(name, "bits")
     bits = np.array([[_bits(rows)] for rows in cells.values()])
     quantities = [Quantity(rows, name) for rows in cells.values()]
@@ -90,8 +117,11 @@ def _on_loss(grid: Grid, name: str) -> Estimate:
 def _plateaus(grid: Grid, source: str, order: Order) -> Iterator[Evidence]:
     """Share of the whole gain that is there half-way: of grammar, less of another criterion."""
     for other in ("consistency", "creativity"):
+        if not grid.cells("grammar", other):
+            continue
 
         def find(other: str = other) -> Estimate:
+            _check_judge(grid, "grammar", other)
             cells = grid.cells("grammar", other)
             if len(cells) < 3:
                 raise ProbeInputError(f"There are {len(cells)} sizes.", "Three are needed.")
@@ -109,7 +139,7 @@ def _plateaus(grid: Grid, source: str, order: Order) -> Iterator[Evidence]:
             quantities = [Quantity(cells[cell], name) for name in ("grammar", other) for cell in chosen]
             return smooth(quantities, _half_way, grid.seeded("grammar", other))
 
-        yield _told(2, f"grammar's share half-way less {other}'s", source, find)
+        yield _told(2, other, f"grammar's share half-way less {other}'s", source, find)
 
 
 def _half_way(means: Float[np.ndarray, " quantity"]) -> float:
@@ -135,12 +165,14 @@ def _jump(grid: Grid, measures: Sequence[str]) -> Estimate:
 def _instructions(grid: Grid, source: str, measure: str) -> Iterator[Evidence]:
     yield _told(
         4,
+        "layers",
         f"{measure}, two layers less one",
         source,
         lambda: grid.difference("l2_h128-instruct", "l1_h128-instruct", measure),
     )
     yield _told(
         4,
+        "instructions",
         f"{measure}, depth less width, a doubling of weights",
         source,
         lambda: grid.slopes(measure, [1.0, -1 / WIDTH_DOUBLED], instruct=True),
@@ -152,6 +184,7 @@ def _knowledge(grid: Grid, source: str, ending: str) -> Iterator[Evidence]:
         which = "width less depth" if sign > 0 else "depth less width"
         yield _told(
             5,
+            "facts" if name == "factual" else name,
             f"{name}{ending}, {which}, a doubling of weights",
             source,
             partial(grid.slopes, name + ending, [-sign, sign / WIDTH_DOUBLED]),
@@ -160,20 +193,23 @@ def _knowledge(grid: Grid, source: str, ending: str) -> Iterator[Evidence]:
 
 def _near_teacher(grid: Grid, source: str) -> Iterator[Evidence]:
     """Against the teacher's texts, or how the prompts' authors went on."""
-    there = {row.label: row for row in grid.rows if row.label in ("teacher", "true ending")}
-    above = there.get("teacher", there.get("true ending"))
+    there = {row.label: row for row in grid.rows if row.label in (TEACHER, TRUE_ENDING)}
+    above = there.get(TEACHER, there.get(TRUE_ENDING))
     for name, sign in (("grammar", -1.0), ("consistency", -1.0), ("creativity", 1.0)):
 
         def find(name: str = name, sign: float = sign) -> Estimate:
+            _check_judge(grid, name)
             cells = grid.cells(name, "bits")
-            if above is None or not cells:
+            if above is None or name not in above.measured or not cells:
                 raise ProbeInputError("The teacher was not graded.", "Grade it with the same judge.")
             best = min(cells.values(), key=_bits)
             found = linear([Quantity((above,), name), Quantity(best, name)], [sign, -sign], grid.seeded(name))
             return _moved(found, -sign * NEAR)
 
         within = "within" if sign < 0 else "beyond"
-        yield _told(6, f"{name} {within} {NEAR} of the {above.label if above else 'teacher'}", source, find)
+        yield _told(
+            6, name, f"{name} {within} {NEAR} of the {above.label if above else 'teacher'}", source, find
+        )
 
 
 def _moved(found: Estimate, by: float) -> Estimate:
@@ -220,10 +256,16 @@ def _depth_for_consistency(grid: Grid, cells: Mapping[str, tuple[SizeRow, ...]])
 
 def _by_readouts(rows: Sequence[SizeRow]) -> Iterator[Evidence]:
     grid, source = Grid(rows), "ours, readouts"
-    yield _told(3, "accuracy, 64 to 128 less 128 to 256", source, lambda: _jump(grid, CONSISTENCY_READOUTS))
+    yield _told(
+        3,
+        "consistency",
+        "accuracy, 64 to 128 less 128 to 256",
+        source,
+        lambda: _jump(grid, CONSISTENCY_READOUTS),
+    )
     yield from _instructions(grid, source, "instructed_word")
     yield from _knowledge(grid, source, "")
-    yield _told(7, "nats per doubling of heads", source, lambda: _on_heads(grid, "loss", -1.0))
+    yield _told(7, "loss", "nats per doubling of heads", source, lambda: _on_heads(grid, "loss", -1.0))
 
 
 # Other people's ---------------------------------------------------------------------------------------------
@@ -231,11 +273,13 @@ def _by_readouts(rows: Sequence[SizeRow]) -> Iterator[Evidence]:
 
 def _of_others(rows: Sequence[SizeRow], source: str) -> Iterator[Evidence]:
     grid = Grid(rows)
-    for name in GRADES:
+    for name in CRITERIA:
         if grid.cells(name):
-            yield _told(1, f"{name} per doubling of parameters", source, partial(_on_size, grid, name))
+            yield _told(1, name, f"{name} per doubling of parameters", source, partial(_on_size, grid, name))
     yield from _plateaus(grid, source, _by_size)
-    yield _told(8, _DEPTH, source, lambda: _depth_for_consistency(grid, grid.cells("grammar", "consistency")))
+    cells = grid.cells("grammar", "consistency")
+    if cells:
+        yield _told(8, "consistency", _DEPTH, source, lambda: _depth_for_consistency(grid, cells))
 
 
 def _log_size(rows: Sequence[SizeRow]) -> float:

@@ -1,9 +1,10 @@
 """The ten claims of the paper about width, depth, loss and heads, each as contrasts with a verdict.
 
-The claims are those of Eldan and Li 2023 (arXiv:2305.07759, sections 3 to 5). Each is one or more *parts*, a part is a
-contrast (``contrasts``) that is above zero where the claim is right, and it is asked of every source that has the
-models: ours by a judge, ours by readouts, other people's by GPT-4o and by a person. What each contrast is, and what
-decides, was written down before it was computed (``docs/methods.md``, The paper's claims).
+The claims are those of Eldan and Li 2023 (arXiv:2305.07759, sections 3 to 5). Each has one or more *aspects*, all of
+which must hold. Of each aspect every source that has the models is asked for a contrast (``contrasts``) that is above
+zero where the claim is right: ours by a judge, ours by readouts, other people's by GPT-4o and by a person. What each
+contrast is was written down before it was computed; what was changed after it is said (``docs/methods.md``, The
+paper's claims).
 
 Axes: cell.
 """
@@ -35,11 +36,30 @@ OF_LARGE_MODELS = (2, 6)
 """Claims about models larger than ours: ours can bear them out, not refute them."""
 
 
+ASPECTS: Mapping[int, tuple[str, ...]] = {
+    1: ("grammar", "creativity", "consistency", "plot"),
+    2: ("consistency", "creativity"),
+    3: ("consistency",),
+    4: ("layers", "instructions", "plot"),
+    5: ("facts", "context"),
+    6: ("grammar", "consistency", "creativity"),
+    7: ("loss", "grammar", "consistency"),
+    8: ("consistency",),
+    9: ("grades",),
+    10: ("exponent",),
+}
+"""What a claim says, all of which must hold."""
+
+
 @dataclass(frozen=True)
 class Evidence:
-    """A part of a claim by one source. ``estimate``: above zero where the claim is right; None with a reason."""
+    """What one source says of an aspect of a claim. ``part``: the contrast in words.
+
+    ``estimate``: above zero where the claim is right; None with a reason.
+    """
 
     claim: int
+    aspect: str
     part: str
     source: str
     estimate: Estimate | None
@@ -48,9 +68,14 @@ class Evidence:
     @property
     def verdict(self) -> Verdict:
         """By the 95% interval."""
-        if self.estimate is None or self.estimate.low <= 0 <= self.estimate.high:
+        return self.at_level(LEVEL)
+
+    def at_level(self, level: float) -> Verdict:
+        """By the interval of another level."""
+        if self.estimate is None:
             return "cannot be told"
-        return "holds" if self.estimate.low > 0 else "fails"
+        low, high = self.estimate.interval(level)
+        return "holds" if low > 0 else "fails" if high < 0 else "cannot be told"
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON types."""
@@ -59,38 +84,49 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Ruling:
-    """A claim with all its evidence. ``by_source``: the verdict of each source that has evidence."""
+    """A claim with all its evidence."""
 
     claim: int
     evidence: tuple[Evidence, ...]
 
     @cached_property
-    def by_source(self) -> Mapping[str, Verdict]:
-        """Holds where all parts hold; fails where one does, corrected for their number; else cannot be told."""
+    def by_aspect(self) -> Mapping[str, Verdict]:
+        """An aspect holds where a source says so and none says that it fails; the other way round it fails.
+
+        To fail is corrected for all contrasts of the claim (Bonferroni).
+        """
+        n_formed = sum(one.estimate is not None for one in self.evidence)
         found: dict[str, Verdict] = {}
-        for source in dict.fromkeys(one.source for one in self.evidence):
-            told = [one for one in self.evidence if one.source == source]
-            if all(one.verdict == "holds" for one in told):
-                found[source] = "holds"
-            else:
-                level = 1 - (1 - LEVEL) / len(told)
-                wrong = [
-                    one for one in told if one.estimate is not None and one.estimate.interval(level)[1] < 0
-                ]
-                is_ours = source.startswith("ours") and self.claim in OF_LARGE_MODELS
-                found[source] = "fails" if wrong and not is_ours else "cannot be told"
+        for aspect in ASPECTS[self.claim]:
+            mine = [one for one in self.evidence if one.aspect == aspect]
+            holds = any(one.verdict == "holds" for one in mine)
+            fails = any(
+                one.at_level(1 - (1 - LEVEL) / max(n_formed, 1)) == "fails" and not self._is_too_small(one)
+                for one in mine
+            )
+            found[aspect] = "cannot be told" if holds == fails else "holds" if holds else "fails"
         return found
+
+    def _is_too_small(self, one: Evidence) -> bool:
+        return one.source.startswith("ours") and self.claim in OF_LARGE_MODELS
 
     @property
     def verdict(self) -> Verdict:
-        """Of all sources: that of those that tell, if they agree."""
-        told = {one for one in self.by_source.values() if one != "cannot be told"}
-        return told.pop() if len(told) == 1 else "cannot be told"
+        """Holds where all aspects hold, fails where one fails."""
+        told = set(self.by_aspect.values())
+        if "fails" in told:
+            return "fails"
+        return "holds" if told == {"holds"} else "cannot be told"
+
+    @property
+    def deciding(self) -> list[Evidence]:
+        """The evidence that says what the verdict says."""
+        return [one for one in self.evidence if one.verdict == self.verdict != "cannot be told"]
 
     @property
     def conditional(self) -> bool:
-        """Whether a contrast that counts has a cell of fewer than three seeds."""
-        return any(one.estimate is not None and one.estimate.conditional for one in self.evidence)
+        """Whether a contrast that decides has a cell of fewer than three seeds."""
+        return any(one.estimate is not None and one.estimate.conditional for one in self.deciding)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON types."""
@@ -98,7 +134,8 @@ class Ruling:
             "claim": self.claim,
             "says": CLAIMS[self.claim],
             "verdict": self.verdict,
-            "by_source": dict(self.by_source),
+            "by_aspect": dict(self.by_aspect),
+            "decided_by": sorted({one.source for one in self.deciding}),
             "conditional": self.conditional,
             "evidence": [one.to_json() for one in self.evidence],
         }

@@ -46,6 +46,11 @@ class Quantity:
         return self.rows[0].cell
 
     @property
+    def has_seeds(self) -> bool:
+        """Whether it is of a model: true endings, a teacher and an n-gram have no other seed."""
+        return self.rows[0].n_layers is not None
+
+    @property
     def mean(self) -> float:
         """Mean over seeds."""
         return float(np.mean([row.measured[self.measure].mean for row in self.rows]))
@@ -155,7 +160,7 @@ def _estimate(
         se_clusters=se_clusters,
         se_seeds=None if of_seeds is None else of_seeds[0] ** 0.5,
         df=df,
-        conditional=any(len(one.rows) < SEEDS for one in quantities),
+        conditional=any(len(one.rows) < SEEDS for one in quantities if one.has_seeds),
         n_clusters=n_clusters,
     )
 
@@ -189,13 +194,14 @@ def _of_seeds(
     """
     by_cell: dict[str, list[tuple[Quantity, float]]] = {}
     for one, weight in zip(quantities, gradient.tolist(), strict=True):
-        by_cell.setdefault(one.cell, []).append((one, weight))
+        if one.has_seeds:
+            by_cell.setdefault(one.cell, []).append((one, weight))
     variance, df = 0.0, 0
     for parts in by_cell.values():
         weights: dict[str, float] = {}
         for one, weight in parts:
             weights[one.measure] = weights.get(one.measure, 0.0) + weight
-        pooled = _pooled(weights, seeded)
+        pooled = pooled_variance(weights, seeded)
         if pooled is None:
             return None
         variance += pooled[0] / len(parts[0][0].rows)
@@ -203,7 +209,7 @@ def _of_seeds(
     return variance, df
 
 
-def _pooled(weights: Mapping[str, float], seeded: Cells) -> tuple[float, int] | None:
+def pooled_variance(weights: Mapping[str, float], seeded: Cells) -> tuple[float, int] | None:
     """Variance of a combination of measures between seeds of one shape, and its degrees of freedom."""
     squares, df = 0.0, 0
     for rows in seeded:

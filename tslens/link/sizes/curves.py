@@ -2,12 +2,13 @@
 
 ``m(x) = top - gap * (x / x_min) ** -rate``, x being FLOPs of training, parameters, width or depth, ``gap >= 0``, and
 ``top`` no more than the scale has. For each of 200 rates the other two are least squares (a line), and the best is
-taken. Intervals: the same for 500 draws of the clusters with replacement (Poisson weights, one draw for all models, so
-that prompts are paired), percentiles. Seeds are not drawn: the curve is of these runs.
+taken. Intervals: the same for 500 draws, percentiles. A draw takes the clusters with replacement (Poisson weights, one
+draw for all models, so that prompts are paired) and adds to each cell a normal error with the spread between seeds,
+pooled over the cells that have several.
 
-A curve that the models cannot tell from a straight line in log x has no end that anyone has seen: ``told`` says whether
-leaving one cell out at a time, the curve predicts it better than that line does, and the interval of ``top`` ends
-below the top of the scale.
+A curve that the models cannot tell from a straight line in log x has no end that anyone has seen. ``told``: the gap is
+above zero and the top below that of the scale for sure, and in 97.5% of the draws the curve predicts a cell that is
+left out better than that line does. Without a cell of several seeds nothing is told.
 
 Axes: replicate (row 0: the sample itself), cell, rate.
 """
@@ -23,7 +24,7 @@ import numpy as np
 from jaxtyping import Float
 
 from tslens.errors import ProbeInputError
-from tslens.link.sizes.contrasts import Quantity
+from tslens.link.sizes.contrasts import Cells, Quantity, pooled_variance
 from tslens.stats import LEVEL, Interval, poisson_weights
 
 RATES = np.geomspace(0.05, 8.0, 200)
@@ -63,9 +64,17 @@ class Curve:
 
 
 def fit_curve(
-    quantities: Sequence[Quantity], sizes: Sequence[float], *, by: str, most: float, seed: int
+    quantities: Sequence[Quantity],
+    sizes: Sequence[float],
+    seeded: Cells,
+    *,
+    by: str,
+    most: float,
+    seed: int,
 ) -> Curve:
-    """The curve of one measure through cells of these sizes. ``most``: the top of the scale. ``seed``: of the draws.
+    """The curve of one measure through cells of these sizes. ``seeded``: cells by whose seeds the spread is known.
+
+    ``most``: the top of the scale. ``seed``: of the draws.
 
     Raises ProbeInputError with fewer than four different sizes.
     """
@@ -75,13 +84,15 @@ def fit_curve(
             f"A curve needs {LEAST_SIZES} sizes; there are {len(set(sizes))}.", "Add models."
         )
     ratio = x / x.min()
-    means = _draws(quantities, seed)
+    spread_of_seeds = pooled_variance({quantities[0].measure: 1.0}, seeded)
+    means = _draws(quantities, 0.0 if spread_of_seeds is None else spread_of_seeds[0] ** 0.5, seed)
     tops, gaps, rates = _fit(ratio, means, most)
     fitted = tops[0] - gaps[0] * ratio ** -rates[0]
     spread = float(((means[0] - means[0].mean()) ** 2).sum())
-    error, of_line = _left_out(ratio, means[0], most)
+    errors, of_line = _left_out(ratio, means, most)
     ends = (1 - LEVEL) / 2, (1 + LEVEL) / 2
-    top, rate = (np.quantile(part[1:], ends) for part in (tops, rates))
+    top, rate, gap = (np.quantile(part[1:], ends) for part in (tops, rates, gaps))
+    is_better = float((errors < of_line)[1:].mean()) >= ends[1]
     return Curve(
         measure=quantities[0].measure,
         by=by,
@@ -91,15 +102,15 @@ def fit_curve(
         rate=float(rates[0]),
         rate_interval=Interval(*map(float, rate)),
         explained=1 - float(((means[0] - fitted) ** 2).sum()) / spread if spread else 0.0,
-        error=error,
-        error_of_line=of_line,
+        error=float(errors[0]),
+        error_of_line=float(of_line[0]),
         n_cells=len(x),
-        told=error < of_line and float(top[1]) < most,
+        told=spread_of_seeds is not None and is_better and float(gap[0]) > 0 and float(top[1]) < most,
     )
 
 
-def _draws(quantities: Sequence[Quantity], seed: int) -> Float[np.ndarray, "replicate cell"]:
-    """Means of the cells, seeds averaged; row 0 the sample."""
+def _draws(quantities: Sequence[Quantity], of_seeds: float, seed: int) -> Float[np.ndarray, "replicate cell"]:
+    """Means of the cells, seeds averaged; row 0 the sample. ``of_seeds``: standard deviation between seeds."""
     names = sorted(
         {name for one in quantities for row in one.rows for name in row.measured[one.measure].clusters}
     )
@@ -107,13 +118,17 @@ def _draws(quantities: Sequence[Quantity], seed: int) -> Float[np.ndarray, "repl
     place = {name: i for i, name in enumerate(names)}
     found = []
     for one in quantities:
-        of_seeds = []
+        by_seed = []
         for row in one.rows:
             measured = row.measured[one.measure]
             mine = weights[:, [place[name] for name in measured.clusters]]
-            of_seeds.append((mine @ measured.sums) / (mine @ measured.counts))
-        found.append(np.mean(of_seeds, axis=0))
-    return np.stack(found, 1)
+            by_seed.append((mine @ measured.sums) / (mine @ measured.counts))
+        found.append(np.mean(by_seed, axis=0))
+    means = np.stack(found, 1)
+    n_seeds = np.array([len(one.rows) for one in quantities])
+    rng = np.random.default_rng([seed, len(names)])
+    means[1:] += rng.standard_normal(means[1:].shape) * of_seeds / np.sqrt(n_seeds)
+    return means
 
 
 def _key(name: str) -> int:
@@ -140,16 +155,17 @@ def _fit(
 
 
 def _left_out(
-    ratio: Float[np.ndarray, " cell"], means: Float[np.ndarray, " cell"], most: float
-) -> tuple[float, float]:
+    ratio: Float[np.ndarray, " cell"], means: Float[np.ndarray, "replicate cell"], most: float
+) -> tuple[Float[np.ndarray, " replicate"], Float[np.ndarray, " replicate"]]:
     """Root mean square error of predicting each cell from the others, by the curve and by a line in log x."""
     of_curve, of_line = [], []
-    for i in range(len(means)):
-        rest = np.arange(len(means)) != i
+    for i in range(len(ratio)):
+        rest = np.arange(len(ratio)) != i
         if len(set(ratio[rest].tolist())) < 2:
             continue
-        tops, gaps, rates = _fit(ratio[rest], means[None, rest], most)
-        of_curve.append(tops[0] - gaps[0] * ratio[i] ** -rates[0] - means[i])
-        slope, level = np.polyfit(np.log(ratio[rest]), means[rest], 1)
-        of_line.append(level + slope * np.log(ratio[i]) - means[i])
-    return float(np.sqrt(np.mean(np.square(of_curve)))), float(np.sqrt(np.mean(np.square(of_line))))
+        tops, gaps, rates = _fit(ratio[rest], means[:, rest], most)
+        of_curve.append(tops - gaps * ratio[i] ** -rates - means[:, i])
+        slope, level = np.polyfit(np.log(ratio[rest]), means[:, rest].T, 1)
+        of_line.append(level + slope * np.log(ratio[i]) - means[:, i])
+    curve, line = (np.sqrt(np.mean(np.square(part), axis=0)) for part in (of_curve, of_line))
+    return curve, line

@@ -3,9 +3,9 @@
 Both files are read from ``$TSLENS_DATA/grades``; nothing of their texts is kept.
 
 - ``gpt4o_five_sizes.jsonl``: five models, one completion of each of 40 prompts, graded 1 to 10 by GPT-4o.
-- ``human_scores_tinystories_1m_8m_28m.csv``: three of the paper's models, one completion of each of 113 prompts in six
-  categories, scored 0, 0.5 or 1 on criteria of its category by one person; a category's score is the mean of its
-  criteria.
+- ``human_scores_tinystories_1m_8m_28m.csv``: three of the paper's models, one completion of each of 80 prompts, which
+  make 113 pairs with six categories; scored 0, 0.5 or 1 on the criteria of the category by one person; a category's
+  score is the mean of its criteria.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 from tslens.errors import DataError
 from tslens.files import data_dir
 from tslens.link.sizes.measured import Measured, SizeRow
+from tslens.model.spec import N_CTX, ModelSpec
 
 GPT4O, PERSON = "GPT-4o", "a person"
 GPT4O_FILE, PERSON_FILE = "grades/gpt4o_five_sizes.jsonl", "grades/human_scores_tinystories_1m_8m_28m.csv"
@@ -88,8 +89,8 @@ def _by_person(path: Path) -> list[SizeRow]:
             )
             for kind, name in _SCORED.items()
         }
-        block = 12 * width**2 + 13 * width
-        n_parameters = (_VOCABULARY + _POSITIONS) * width + layers * block + 2 * width
+        spec = ModelSpec(layers, width, heads)
+        n_parameters = spec.n_params(_VOCABULARY) + (_POSITIONS - N_CTX) * width
         found.append(_row(model.partition("/")[2], PERSON, (layers, width, heads, n_parameters), measured))
     return sorted(found, key=_size)
 

@@ -5,15 +5,15 @@ Axes: cell.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from tslens.errors import ProbeInputError
+from tslens.errors import ProbeInputError, UsageError
 from tslens.link.sizes.contrasts import Cells, Estimate, Quantity, cells_of, linear, slope_coefficients
 from tslens.link.sizes.measured import SizeRow
+from tslens.model.spec import ModelSpec, default_heads
 
 WIDTHS = (64, 128, 256)
 
@@ -57,8 +57,17 @@ class Grid:
         return {
             name: rows
             for name, rows in self.cells(*measures, instruct=instruct).items()
-            if rows[0].d_model in WIDTHS and not re.search(r"_a\d+", name)
+            if rows[0].d_model in WIDTHS and _has_usual_heads(name)
         }
+
+
+def _has_usual_heads(cell: str) -> bool:
+    """Whether the name is one of ours, with the number of heads that it has by default."""
+    try:
+        spec = ModelSpec.from_name(cell)
+    except UsageError:
+        return False
+    return spec.n_heads == default_heads(spec.d_model)
 
 
 def slope_terms(

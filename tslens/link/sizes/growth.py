@@ -15,14 +15,14 @@ import numpy as np
 from jaxtyping import Float
 
 from tslens.errors import ProbeInputError
-from tslens.link.sizes.contrasts import Quantity, cells_of, linear, slope_coefficients
+from tslens.grading.rubric import CRITERIA
+from tslens.link.sizes.contrasts import Cells, Quantity, cells_of, linear, slope_coefficients
 from tslens.link.sizes.curves import Curve, fit_curve
 from tslens.link.sizes.foreign import PERSON
 from tslens.link.sizes.grid import Grid
 from tslens.link.sizes.measured import SizeRow
 
 TOPS = {PERSON: 1.0}  # of the scale of a source; 10 of the others
-GRADES = ("grammar", "creativity", "consistency", "plot")
 LOSS, SIZES = "loss", ("FLOPs", "parameters", "width", "depth")
 
 
@@ -53,7 +53,7 @@ def growths(rows: Sequence[SizeRow], *, seed: int) -> list[Growth]:
     found: list[Growth] = []
     for source in dict.fromkeys(row.source for row in rows):
         mine = [row for row in rows if row.source == source and row.n_layers is not None and not row.instruct]
-        for measure in GRADES:
+        for measure in CRITERIA:
             for by in (LOSS, *SIZES):
                 found += _growth(mine, source, measure, by, seed)
     return found
@@ -77,17 +77,26 @@ def _growth(rows: Sequence[SizeRow], source: str, measure: str, by: str, seed: i
         slope = linear(quantities, slope_coefficients(predictors, 0), grid.seeded(measure))
     except ProbeInputError:
         return
-    curve = None if by == LOSS else _curve(quantities, sizes, by, TOPS.get(source, 10.0), seed)
+    curve = (
+        None
+        if by == LOSS
+        else _curve(quantities, sizes, grid.seeded(measure), by, TOPS.get(source, 10.0), seed)
+    )
     yield Growth(
         measure, source, by, slope.value, slope.low, slope.high, len(cells), slope.conditional, curve
     )
 
 
 def _curve(
-    quantities: Sequence[Quantity], sizes: Float[np.ndarray, " cell"], by: str, most: float, seed: int
+    quantities: Sequence[Quantity],
+    sizes: Float[np.ndarray, " cell"],
+    seeded: Cells,
+    by: str,
+    most: float,
+    seed: int,
 ) -> Curve | None:
     try:
-        return fit_curve(quantities, sizes.tolist(), by=by, most=most, seed=seed)
+        return fit_curve(quantities, sizes.tolist(), seeded, by=by, most=most, seed=seed)
     except ProbeInputError:
         return None
 

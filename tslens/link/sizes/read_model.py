@@ -82,7 +82,7 @@ def accuracies(readouts: Sequence[Readout], differences: Differences) -> dict[st
     return found
 
 
-def _by_cluster(clusters: Sequence[str], values: np.ndarray) -> Measured:
+def _by_cluster(clusters: Sequence[str], values: Sequence[float] | np.ndarray) -> Measured:
     names, index = np.unique(clusters, return_inverse=True)
     sums, counts = np.bincount(index, weights=values), np.bincount(index).astype(float)
     return Measured(tuple(names.tolist()), sums, counts)
@@ -109,7 +109,7 @@ def of_short(answers: Iterable[object], prompts: Iterable[ShortPrompt]) -> dict[
         if isinstance(one, ShortOutcome) and not one.graded.repeat:
             values = of_group.setdefault(group_of[one.graded.prompt_id] + WRITTEN, [])
             values.append((f"short {one.graded.prompt_id}", float(one.outcome == "success")))
-    return {group: Measured.of_means(_means(values)) for group, values in of_group.items()}
+    return {group: _by_cluster(*zip(*values, strict=True)) for group, values in of_group.items()}
 
 
 def of_instructions(followed: Sequence[Followed], by_chance: Sequence[Followed]) -> dict[str, Measured]:
@@ -123,7 +123,7 @@ def of_instructions(followed: Sequence[Followed], by_chance: Sequence[Followed])
                 if one.held_out is None and kind in one.compliance.shares
             ]
             if values:
-                found[kind + ending] = Measured.of_means(_means(values))
+                found[kind + ending] = _by_cluster(*zip(*values, strict=True))
     return found
 
 

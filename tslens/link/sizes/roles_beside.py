@@ -1,10 +1,11 @@
-"""Does a role go with a grade beyond what the loss explains? Partial rank correlations over models.
+"""Does a role go with a grade beyond what the loss explains? Partial rank correlations over shapes, seeds averaged.
 
 Grade, strength of the role's best unit, and bits per byte are ranked; loss is taken out of the first two by least
 squares, and what is left correlated. The null draws the residuals of the strength anew (Freedman and Lane 1983).
-Models, not units, are what is drawn: with a dozen models only strong relations show.
+Shapes are what is drawn: with a dozen only strong relations show. The best of more heads is higher by chance alone, and
+larger models have more heads: a relation may be one with their number.
 
-Axes: model, draw.
+Axes: shape, draw.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import false_discovery_control, rankdata
 
+from tslens.grading.rubric import CRITERIA
+from tslens.link.sizes.contrasts import cells_of
 from tslens.link.sizes.measured import SizeRow
 
 N_DRAWS = 5000
-LEAST_MODELS = 6
-GRADES = ("grammar", "creativity", "consistency", "plot")
+LEAST_SHAPES = 6
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Beside:
     plain: float
     p: float
     q: float
-    n_models: int
+    n_shapes: int
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON types."""
@@ -46,9 +48,9 @@ class Beside:
 
 
 def roles_beside_loss(
-    rows: Sequence[SizeRow], *, seed: int, measures: Sequence[str] = GRADES, n_draws: int = N_DRAWS
+    rows: Sequence[SizeRow], *, seed: int, measures: Sequence[str] = CRITERIA, n_draws: int = N_DRAWS
 ) -> list[Beside]:
-    """Of each role that is scanned in at least six models that have the measure and a loss, smallest p first."""
+    """Of each role that is scanned in at least six shapes that have the measure and a loss, smallest p first."""
     rng = np.random.default_rng(seed)
     told: list[tuple[str, str, str, float, float, float, int]] = []
     for component, role in sorted({(one.component, one.role) for row in rows for one in row.roles}):
@@ -59,22 +61,22 @@ def roles_beside_loss(
             if (one.component, one.role) == (component, role)
         }
         for measure in measures:
-            mine = [row for row in rows if row.label in best and {measure, "bits"} <= row.measured.keys()]
-            if len(mine) < LEAST_MODELS:
+            cells = cells_of([row for row in rows if row.label in best], measure, "bits")
+            if len(cells) < LEAST_SHAPES:
                 continue
             grade, loss, strength = (
-                rankdata(values)
-                for values in (
-                    [row.measured[measure].mean for row in mine],
-                    [row.measured["bits"].mean for row in mine],
-                    [best[row.label] for row in mine],
+                rankdata([np.mean([value(row) for row in of]) for of in cells.values()])
+                for value in (
+                    lambda row, measure=measure: row.measured[measure].mean,
+                    lambda row: row.measured["bits"].mean,
+                    lambda row, best=best: best[row.label],
                 )
             )
             if np.ptp(strength) == 0:
                 continue
             found = partial_correlation(grade, strength, loss, rng, n_draws)
             plain = float(np.corrcoef(grade, strength)[0, 1])
-            told.append((component, role, measure, found[0], plain, found[1], len(mine)))
+            told.append((component, role, measure, found[0], plain, found[1], len(cells)))
     if not told:
         return []
     corrected = false_discovery_control([row[5] for row in told])
@@ -85,9 +87,9 @@ def roles_beside_loss(
 
 
 def partial_correlation(
-    y: Float[np.ndarray, " model"],
-    x: Float[np.ndarray, " model"],
-    given: Float[np.ndarray, " model"],
+    y: Float[np.ndarray, " shape"],
+    x: Float[np.ndarray, " shape"],
+    given: Float[np.ndarray, " shape"],
     rng: np.random.Generator,
     n_draws: int,
 ) -> tuple[float, float]:
@@ -103,7 +105,7 @@ def partial_correlation(
 
 
 def _cosine(
-    y: Float[np.ndarray, " model"], drawn: Float[np.ndarray, "draw model"]
+    y: Float[np.ndarray, " shape"], drawn: Float[np.ndarray, "draw shape"]
 ) -> Float[np.ndarray, " draw"]:
     scale = np.linalg.norm(y) * np.linalg.norm(drawn, axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
