@@ -158,9 +158,10 @@ def show_timeline(timeline: Timeline) -> None:
             else "No role and readout rise for sure in two runs."
         )
         return
+    few = " Two seeds can hardly show an order: give three or more." if len(labels) == 2 else ""
     show(
         f"{len(sure)} of {len(timeline.lags)} lags of a capability behind a role leave out zero, corrected for all of "
-        "them."
+        f"them.{few}"
     )
     if sure:
         show_table(

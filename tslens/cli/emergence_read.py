@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,7 @@ def read_runs(
     files: list[Path] = []
     _check_seeds(folders)
     ngrams: dict[str, dict[int, NgramModel]] = {}
+    warned: set[str] = set()
     for folder in folders:
         run = RunFolder(folder)
         label = run.label()
@@ -107,7 +109,7 @@ def read_runs(
                 for step in missing:
                     bar.update(task, completed=len(done), note=f"step {step:,}")
                     one = open_model(find_model(run.checkpoint(step)), device=wanted.device)
-                    readings = read_checkpoint(one, asked)
+                    readings = _read_once_warned(one, asked, warned)
                     if wanted.samples and readings[0].value < least:
                         readings += grades_of(one, wanted)
                     done.append(AtStep(step, run.tokens_at(step), tuple(readings)))
@@ -115,6 +117,18 @@ def read_runs(
         found[label] = sorted(done, key=lambda one: one.step)
         files.append(path)
     return found, files
+
+
+def _read_once_warned(model: StoryModel, asked: Asked, warned: set[str]) -> list[Reading]:
+    """The readings of a checkpoint; what it warns of is said once for all checkpoints. ``warned``: what was said."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        found = read_checkpoint(model, asked)
+    for one in told:
+        if str(one.message) not in warned:
+            warned.add(str(one.message))
+            say(f"warning: {one.message} More with --n-stories.")
+    return found
 
 
 def _check_seeds(folders: Sequence[Path]) -> None:

@@ -97,7 +97,8 @@ def link(
 ) -> None:
     """Map which heads, layers and roles each capability depends on: by readouts, and with --judge by grades.
 
-    Every component is ablated and beside it random ones that cost as much loss. A stopped run goes on where it was.
+    Every component is ablated and beside it random ones that cost as much loss. Readouts are kept once all are read,
+    texts and grades as they come: stopped while it grades, the same command goes on.
     Texts that a large model gave no grade are counted by reason (exit code 3).
 
     Example: tslens link --model l1_h256
@@ -117,9 +118,12 @@ def link(
     if model is None or models or foreign:
         from tslens.errors import UsageError
 
+        if foreign:
+            raise UsageError("--foreign is for a table.", "Add --table, or leave it out.")
+        named = f" Did you mean --model {models[0]}?" if models else ""
         raise UsageError(
             "It is not clear what to link.",
-            "Say --model MODEL for a map, or --table MODEL MODEL ... for a table.",
+            f"Say --model MODEL for a map, or --table MODEL MODEL ... for a table.{named}",
         )
     say(f"tslens link: loading {model} (seed {seed})")
     from tslens.cli.grade_report import tell_missing
@@ -213,7 +217,7 @@ def _link_table(
     refuse_given(context, OF_MAPS, "is for a map", "Leave it out with --table.")
     if judge is None:
         refuse_given(context, ("samples",), "is for grades", "Add --judge, or leave it out.")
-    say(f"tslens link --table: {len(models or ())} models (seed {seed})")
+    say(f"tslens link --table: {counted(len(models or ()), 'model')} (seed {seed})")
     from tslens.cli.link_sizes import Asked
     from tslens.cli.link_sizes_table import link_table
 

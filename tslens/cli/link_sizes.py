@@ -124,6 +124,7 @@ class Gathering:
                 measured=measured,
                 roles=_roles(source),
                 weights_sha256=weights_sha256(source.path),
+                validation_bits=source.validation_bits(),
             )
         )
         if self.null is None and not is_instruct:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tslens.cli.link_sizes import OURS, Asked, Gathering, digests_of
 from tslens.errors import UsageError
 from tslens.files import check_writable
 from tslens.grading.rubric import CRITERIA
+from tslens.link.sizes.claim_contrasts import puts_people_first
 from tslens.link.sizes.foreign import foreign_rows
 from tslens.link.sizes.growth import Growth, growths
 from tslens.link.sizes.measured import Measured, SizeRow, save_sizes
@@ -25,6 +27,8 @@ from tslens.provenance import provenance, utc_now
 JSON_SCHEMA = "tslens.link_table/1"
 OUT = Path("runs/tables")
 ALPHA = 0.05
+PAIRS, KNOWLEDGE, ASKED = "pairs", "knowledge", "instructions"
+"""Titles of tables."""
 
 
 def link_table(
@@ -32,7 +36,9 @@ def link_table(
 ) -> None:
     """Measure, write, print."""
     if len(models) < 2:
-        raise UsageError("One model makes no table.", "Name two or more: tslens link --table l1_h64 l1_h256")
+        raise UsageError(
+            "A table needs two models or more.", "Name two or more: tslens link --table l1_h64 l1_h256"
+        )
     if len(set(models)) < len(models):
         twice = next(model for model in models if list(models).count(model) > 1)
         raise UsageError(f"{twice} is named twice.", "Name each model once.")
@@ -62,7 +68,7 @@ def link_table(
         started=started,
         seconds=time.monotonic() - clock,
     )
-    path = folder / f"sizes_seed{asked.seed}.jsonl"
+    path = folder / f"sizes-{_hash([*models, foreign, *header.values()])}.jsonl"
     save_sizes(rows, path, header, record)
     found, beside = growths(rows, seed=asked.seed), roles_beside_loss(gathering.rows, seed=asked.seed)
     if as_json:
@@ -85,55 +91,85 @@ def link_table(
     show(f"wrote {path}")
 
 
+def _hash(values: Sequence[object]) -> str:
+    """Of what was asked for, so that another table does not take its place."""
+    return hashlib.sha256(repr(list(values)).encode()).hexdigest()[:8]
+
+
 def show_sizes(rows: Sequence[SizeRow]) -> None:
     """For each source loss and grades, then accuracies and shares: grades of two sources do not compare."""
+    shown: set[str] = set()
     for source in dict.fromkeys(row.source for row in rows):
         mine = [row for row in rows if row.source == source]
+        short = _shortened(mine)
         names = [name for name in ("loss", "bits", *CRITERIA) if any(name in row.measured for row in mine)]
+        known = any(row.validation_bits is not None for row in mine)
         show_table(
             [
-                f"<{'texts of' if source == OURS else f'graded by {source}'}>",
+                f"<{'model' if source == OURS else f'graded by {source}'}>",
                 "parameters",
+                *(["validation"] if known else []),
                 *map(_title, names),
             ],
             [
                 [
-                    row.label.removeprefix("shipped:"),
+                    short[row.label],
                     "" if row.n_parameters is None else f"{row.n_parameters:,}",
-                    *(_mean(row.measured.get(name), 3 if name in ("loss", "bits") else 2) for name in names),
+                    *([_validation(row)] if known else []),
+                    *(_mean(row.measured.get(name), name) for name in names),
                 ]
                 for row in mine
             ],
         )
         show("")
         for title, columns in _accuracies(mine):
+            shown |= {title}
             show_table(
                 [f"<{title}>", *map(_title, columns)],
                 [
-                    [
-                        row.label.removeprefix("shipped:"),
-                        *(_share(row.measured.get(name)) for name in columns),
-                    ]
+                    [short[row.label], *(_share(row.measured.get(name)) for name in columns)]
                     for row in mine
                     if any(name in row.measured for name in columns)
                 ],
             )
             show("")
-    show(
-        "95% intervals over stories, pairs or prompts; losses in nats per token and bits per byte of the same held-out "
-        "stories.\npairs of, knowledge of: accuracy on minimal pairs, 0.5 is chance. written: answers to the paper's "
-        "short prompts that\nsucceed, by rule. words, features, sentence: of what was asked for, how much is in the "
-        "story; by chance: of what the\nnext prompt asked for.\n"
-    )
+    show("\n".join(_legend(rows, shown)))
+
+
+def _legend(rows: Sequence[SizeRow], shown: set[str]) -> Iterator[str]:
+    yield "95% intervals over stories, pairs or prompts. nats per token, bits per byte: of the same held-out stories."
+    yield "validation: bits per byte on held-out stories of what the model was trained on."
+    if shown & {PAIRS, KNOWLEDGE}:
+        yield "Pairs, knowledge: accuracy on minimal pairs, 0.5 is chance."
+    if any(name.endswith(WRITTEN) for row in rows for name in row.measured):
+        yield "written: answers to short prompts that succeed, by rule."
+    if ASKED in shown:
+        yield "words, features, sentence: how much of what was asked for is in the story; by chance: of another's."
+    for name in CRITERIA:
+        if not puts_people_first(rows, name):
+            yield f"The judge does not put true endings above the n-gram in {name}: there it does not order such texts."
+    yield ""
+
+
+def _shortened(rows: Sequence[SizeRow]) -> dict[str, str]:
+    """Labels without what all have: that they are shipped, their seed."""
+    plain = {row.label: row.label.removeprefix("shipped:") for row in rows}
+    if len({name.partition("@")[2] for name in plain.values() if "@" in name}) > 1:
+        return plain
+    return {label: name.partition("@")[0] for label, name in plain.items()}
+
+
+def _validation(row: SizeRow) -> str:
+    return "" if row.validation_bits is None else f"{row.validation_bits:.3f}"
 
 
 def _accuracies(rows: Sequence[SizeRow]) -> list[tuple[str, list[str]]]:
     """Titles and measures of the tables that have any."""
     asked = ("words", "words" + BY_CHANCE, "features", "features" + BY_CHANCE, "sentence")
     of = {
-        "pairs of": [*READOUTS["grammar"], *READOUTS["consistency"]],
-        "knowledge of": [*READOUTS["knowledge"], *(name + WRITTEN for name in READOUTS["knowledge"])],
-        "instructions by": [*READOUTS["instructions"], *asked],
+        PAIRS: [*READOUTS["grammar"], *READOUTS["consistency"]],
+        KNOWLEDGE: [*READOUTS["knowledge"], *(name + WRITTEN for name in READOUTS["knowledge"])],
+        ASKED: [*READOUTS["instructions"], *asked],
     }
     found = [
         (title, [name for name in names if any(name in row.measured for row in rows)])
@@ -143,31 +179,42 @@ def _accuracies(rows: Sequence[SizeRow]) -> list[tuple[str, list[str]]]:
 
 
 def _title(name: str) -> str:
-    return {"loss": "nats", "bits": "bits per byte"}.get(name, name.replace("_", " "))
+    return {"loss": "nats", "bits": "bits/byte"}.get(name, name.replace("_", " "))
 
 
-def _mean(one: Measured | None, digits: int) -> str:
+def _mean(one: Measured | None, name: str) -> str:
+    """With half of its interval; nats without, as bits say the same."""
     if one is None:
         return ""
+    digits = 3 if name in ("loss", "bits") else 2
     ends = one.interval()
-    reach = "" if ends is None else f" \N{PLUS-MINUS SIGN}{(ends.high - ends.low) / 2:.{digits}f}"
-    return f"{one.mean:.{digits}f}{reach}"
+    if ends is None or name == "loss":
+        return f"{one.mean:.{digits}f}"
+    return f"{one.mean:.{digits}f} \N{PLUS-MINUS SIGN}{(ends.high - ends.low) / 2:.{digits}f}"
 
 
 def _share(one: Measured | None) -> str:
     if one is None:
         return ""
     ends = one.share_interval()
-    return f"{one.mean:.2f} ({ends.low:.2f}-{ends.high:.2f})"
+    return f"{one.mean:.2f} {ends.low:.2f}-{ends.high:.2f}"
 
 
 def show_growth(found: Sequence[Growth]) -> None:
     """How each grade grows, and where a curve would end."""
     if not found:
-        show("Too few sizes to say how anything grows: a curve needs four.")
+        show("How grades grow takes four models with grades, of four sizes.")
         return
+    has_curves = any(one.curve is not None for one in found)
     show_table(
-        ["<grades of>", "<measure>", "<by>", "cells", "for a tenfold", "<ends at>", "<told>"],
+        [
+            "<grades of>",
+            "<grade>",
+            "<by>",
+            "sizes",
+            "for ten times",
+            *(["curve ends at", "<told>"] * has_curves),
+        ],
         [
             [
                 one.source,
@@ -175,15 +222,19 @@ def show_growth(found: Sequence[Growth]) -> None:
                 one.by,
                 str(one.n_cells),
                 f"{one.tenfold:+.2f} [{one.low:+.2f}, {one.high:+.2f}]",
-                "" if one.curve is None else _end(one),
-                "" if one.curve is None else ("yes" if one.curve.told else "no"),
+                *([_end(one), "yes" if one.curve and one.curve.told else "no"] if has_curves else []),
             ]
             for one in found
         ],
     )
     show(
-        "for a tenfold: of the size, by a straight line in its logarithm; of loss: for one bit per byte less. ends at: "
-        "of a saturating\ncurve. told: whether the models tell that curve from the line.\n"
+        "for ten times the size, by a straight line in its logarithm; of loss: for one bit per byte less."
+        + (
+            "\ntold: whether the models tell a saturating curve, which ends there, from the line."
+            if has_curves
+            else ""
+        )
+        + "\n"
     )
 
 
@@ -233,6 +284,7 @@ def show_roles(rows: Sequence[SizeRow], beside: Sequence[Beside]) -> None:
 
 
 def _end(one: Growth) -> str:
-    assert one.curve is not None
+    if one.curve is None:
+        return ""
     ends = one.curve.top_interval
     return f"{one.curve.top:.2f} [{ends.low:.2f}, {ends.high:.2f}]"

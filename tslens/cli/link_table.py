@@ -58,16 +58,16 @@ def show_map(report: MapReport) -> None:
     )
     more = f" {len(ranked) - FIRST_ROWS} more are in the file." if len(ranked) > FIRST_ROWS else ""
     show(
-        "Share of a readout's difference that is lost without a component, of the readout that says most; loss: nats\n"
-        "per token. ** carries: by the mean surely more than random components of like cost take, and above zero by\n"
-        "zero and by resampling; * candidate: not by these; ~ general: not shown to be more; ? unclear; - hinders;\n"
-        "no mark: nothing is lost for sure." + more
+        "Share of a readout's difference that is lost without a component, of the readout that says most, named;\n"
+        "loss: nats per token. ** carries: by the mean surely more than random components of like cost take, and\n"
+        "above zero by zero and by resampling; * candidate: not by these; ~ general: not shown to be more;\n"
+        "? unclear; - hinders; no mark: nothing is lost for sure." + more
     )
     if any(evidence == "grade" for _, evidence in columns):
         disagree = sum(cell.disagrees for cell in cells.values())
         show(
-            "graded: points lost in units of one planted fault. "
-            f"Readouts and grades contradict each other in {disagree} cells.\n"
+            "graded: points lost, in planted faults (1: as bad as one). Readouts and grades contradict each other (one "
+            f"surely\nlost, the other surely not as much) in {disagree} cells.\n"
             + (NOT_GPT4 if report.header.get("judge") == "local" else "")
         )
 
@@ -94,6 +94,11 @@ def _beside_ngram(report: MapReport) -> str:
             f"Grades by {header['judge']}, the model and the n-gram: {told}."
             if told
             else f"Grades by {header['judge']}: too few of the model's texts or the n-gram's have one for a mean."
+        )
+    if ngram["loss_nats"] < header["loss_nats"]:
+        lines.append(
+            "The n-gram is better on these stories: those of the offline author are made of like sentences, which it "
+            "has counted.\nOn real stories it is not: tslens models."
         )
     return "\n".join(lines)
 
@@ -127,6 +132,10 @@ def _told(
 
 
 def _share(row: MapRow | None) -> str:
+    """Of a readout its name with it, where it says anything; of a grade in planted faults."""
     if row is None or row.status is None:
         return ""
-    return f"{row.share.value:+.0%}{MARKS[row.status]}"
+    if row.evidence == "grade":
+        return f"{row.share.value:+.2f}{MARKS[row.status]}"
+    name = "" if row.status == "no" else f"{row.measure} "
+    return f"{name}{row.share.value:+.0%}{MARKS[row.status]}"

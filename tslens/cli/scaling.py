@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tslens.link.scaling.surface import Scaling
 
 SCHEMA = "tslens.scaling/1"
+WIDE = 0.5  # an interval of the exponent that tells nothing
 
 
 def scaling(
@@ -134,14 +135,23 @@ def _show(runs: Sequence[ScalingRun], found: Scaling, envelope: Envelope) -> Non
         ],
     )
     show("")
+    sizes = [run.n_params if found.count == "all" else run.n_blocks for run in runs]
     show_table(
         ["FLOPs", "<best run>", "nats", "best size by the surface"],
         [
-            [f"{one.flops:.2e}", one.label, f"{one.loss_nats:.3f}", f"{_best_at(found, one.flops):,.0f}"]
+            [f"{one.flops:.2e}", one.label, f"{one.loss_nats:.3f}", _best_at(found, one.flops, sizes)]
             for one in envelope.budgets[:: max(1, len(envelope.budgets) // 8)]
         ],
     )
+    show("*: smaller or larger than any size that was trained.")
     surface = found.surface
+    if found.interval.high - found.interval.low > WIDE:
+        show(
+            f"\nThese runs cannot tell the exponent: its interval is {found.interval.low:.2f} to "
+            f"{found.interval.high:.2f} (95%, bootstrap over runs)."
+        )
+        show("".join(f"warning: {warning}\n" for warning in found.warnings).strip())
+        return
     by_parabola = "" if envelope.exponent is None else f"; by parabolas {envelope.exponent:.2f}"
     what = "parameters" if found.count == "all" else "parameters of blocks"
     show(
@@ -153,11 +163,12 @@ def _show(runs: Sequence[ScalingRun], found: Scaling, envelope: Envelope) -> Non
         f"{surface.of_tokens:.2f} (D / {surface.mean_tokens:.3g})^-{surface.beta:.2f} nats, "
         f"within {100 * found.error:.1f}%."
     )
-    for warning in found.warnings:
-        say(f"warning: {warning}")
+    show("".join(f"warning: {warning}\n" for warning in found.warnings).strip())
 
 
-def _best_at(found: Scaling, flops: float) -> float:
+def _best_at(found: Scaling, flops: float, sizes: Sequence[int]) -> str:
+    """Best size by the surface, with a star where it is smaller or larger than any that was trained."""
     import numpy as np
 
-    return float(np.exp(np.interp(np.log(flops), np.log(found.budgets), np.log(found.best))))
+    best = float(np.exp(np.interp(np.log(flops), np.log(found.budgets), np.log(found.best))))
+    return f"{best:,.0f}{'' if min(sizes) <= best <= max(sizes) else '*'}"

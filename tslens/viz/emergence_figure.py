@@ -16,8 +16,8 @@ MOST_LINES = 7  # of a panel: colours that are told apart
 TITLES = {
     "loss": "loss, nats per token",
     "ngram": "distance to n-grams (total variation)",
-    "readout": "readouts, nats",
-    "role": "roles: best head's excess",
+    "readout": "readouts, share of their highest",
+    "role": "roles, best head's excess, share of its highest",
     "grade": "grades, local judge",
 }
 
@@ -38,14 +38,16 @@ def draw_emergence(runs: Mapping[str, Sequence[AtStep]], timeline: Timeline, ste
         for kind, panel in zip(kinds, panels, strict=False):
             names = [name for name, of in timeline.kinds.items() if of == kind]
             for place, name in enumerate(_chosen(names, timeline)[:MOST_LINES]):
-                _line(panel, [series[name] for series in by_run.values() if name in series], name, place)
+                _line(
+                    panel, [series[name] for series in by_run.values() if name in series], name, place, kind
+                )
             panel.set_xscale("log")
             panel.set_title(TITLES[kind])
             panel.legend(fontsize=5.5, loc="best", ncols=2 if kind in ("readout", "role") else 1)
         for panel in figure.axes[len(kinds) :]:
             panel.set_visible(False)
         for panel in figure.axes[max(0, len(kinds) - 2) : len(kinds)]:
-            panel.set_xlabel(f"tokens of training, {SHIFT:,.0f} added")
+            panel.set_xlabel(f"tokens of training + {SHIFT:,.0f}")
             panel.tick_params(labelbottom=True)
 
 
@@ -60,13 +62,15 @@ def _chosen(names: Sequence[str], timeline: Timeline) -> list[str]:
             np.mean([abs(one.peak - one.start) for one in of])
         )
 
-    return sorted(names, key=size)
+    return list(names) if names[0].endswith("-gram") else sorted(names, key=size)
 
 
-def _line(panel: Any, of_runs: Sequence[Series], name: str, place: int) -> None:
+def _line(panel: Any, of_runs: Sequence[Series], name: str, place: int, kind: str) -> None:
     colour = COLOURS[place % len(COLOURS)]
     x = np.array(of_runs[0].tokens, dtype=float) + SHIFT
     values = np.array([one.values for one in of_runs if len(one.values) == len(x)])
+    if kind in ("readout", "role"):  # of very different sizes
+        values = values / max(float(np.abs(values.mean(0)).max()), 1e-9)
     style = ("-", "--", ":", "-.")[place // 2 % 4]
     panel.plot(x, values.mean(0), style, color=colour, linewidth=1.0, label=_short(name))
     panel.fill_between(x, values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0)

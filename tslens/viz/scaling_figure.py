@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import NullFormatter
 
 from tslens.link.scaling.envelope import Envelope
 from tslens.link.scaling.points import ScalingRun
@@ -35,16 +36,7 @@ def draw_scaling(runs: Sequence[ScalingRun], found: Scaling, envelope: Envelope,
         shades = np.linspace(0.15, 0.95, len(ordered))
         colours = _viridis(1 - shades)
         for run, colour in zip(ordered, colours, strict=True):
-            left.plot(run.flops, run.loss, "o-", color=colour, markersize=2.2, linewidth=0.8)
-            left.annotate(
-                run.model,
-                (run.flops[-1], run.loss[-1]),
-                fontsize=5.5,
-                color=colour,
-                xytext=(2, 0),
-                textcoords="offset points",
-                va="center",
-            )
+            left.plot(run.flops, run.loss, "o-", color=colour, markersize=2.2, linewidth=0.8, label=run.model)
         left.plot(
             [one.flops for one in envelope.budgets],
             [one.loss_nats for one in envelope.budgets],
@@ -56,7 +48,7 @@ def draw_scaling(runs: Sequence[ScalingRun], found: Scaling, envelope: Envelope,
         left.set_xscale("log")
         left.set_xlabel("FLOPs of training")
         left.set_ylabel("nats per token, validation")
-        left.legend(fontsize=6.5)
+        left.legend(fontsize=5.5, ncols=2)
         right.plot(found.budgets, found.best, "-", color="black", linewidth=1.2, label="surface")
         known = [(one.flops, one.best) for one in envelope.budgets if one.best is not None]
         if known:
@@ -74,6 +66,8 @@ def draw_scaling(runs: Sequence[ScalingRun], found: Scaling, envelope: Envelope,
         )
         right.set_xscale("log")
         right.set_yscale("log")
+        for axis in (left.xaxis, right.xaxis):  # labels at decades alone: others overlap
+            axis.set_minor_formatter(NullFormatter())
         right.set_xlabel("FLOPs of training")
         right.set_ylabel("best size, parameters" + (" of blocks" if found.count == "blocks" else ""))
         ends = found.interval

@@ -53,7 +53,7 @@ def test_runs_that_do_not_compare_are_refused(run_folder):
     names = ("l1_h32", "l1_h64", "l1_h128", "l2_h128")
     runs = [read_run(run_folder(name, ROWS)) for name in names]
     assert [run.label for run in check_runs(runs)] == [f"{name}@seed0" for name in names]
-    with pytest.raises(UsageError, match="3 sizes"):
+    with pytest.raises(UsageError, match="of 3 sizes"):
         check_runs(runs[:3])
     other = read_run(run_folder("l4_h128", ROWS, corpus="d"))
     with pytest.raises(UsageError, match="different stories"):
@@ -71,5 +71,5 @@ def test_falling_runs_of_several_budgets_are_one_run(run_folder):
     joined = check_runs(runs)
     assert [run.model for run in joined] == ["l1_h32", "l1_h64", "l1_h128", "l2_h128"]
     assert joined[0].tokens.tolist() == [5e5, 1e6, 2e6] and joined[0].loss.tolist() == [4.0, 3.5, 3.0]
-    with pytest.raises(UsageError, match="4 points"):
+    with pytest.raises(UsageError, match="4 points of 4 sizes"):
         check_runs(runs[::3])

@@ -57,16 +57,21 @@ class Envelope:
 
 
 def read_envelope(runs: Sequence[ScalingRun], *, count: Count = "all") -> Envelope:
-    """The envelope over the budgets that any run covers; runs of one size and several seeds are averaged."""
+    """The envelope over the budgets that any run covers; runs of one size and several seeds are averaged.
+
+    A budget at which every run is worse than some run at a smaller one is left out.
+    """
     low = min(float(run.flops[0]) for run in runs)
     high = max(float(run.flops[-1]) for run in runs)
-    found = []
+    found: list[OnEnvelope] = []
     for budget in np.geomspace(low, high, N_BUDGETS):
         told = [(run, _at(run, budget)) for run in runs]
         there = [(run, loss) for run, loss in told if loss is not None]
         if not there:
             continue
         best_run, least = min(there, key=lambda one: one[1])
+        if found and found[-1].loss_nats < least:  # a smaller budget did better
+            continue
         of_size: dict[int, list[float]] = {}
         for run, loss in there:
             of_size.setdefault(run.n_params if count == "all" else run.n_blocks, []).append(loss)

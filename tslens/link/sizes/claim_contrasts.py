@@ -48,14 +48,19 @@ def _told(claim: int, aspect: str, part: str, source: str, find: Callable[[], Es
         return Evidence(claim, aspect, part, source, None, error.message)
 
 
+def puts_people_first(rows: Sequence[SizeRow], name: str) -> bool:
+    """Whether the judge of our models puts true endings surely above an n-gram; true where it was not asked of both."""
+    sides = [row for row in rows if row.source == "ours" and row.n_layers is None and name in row.measured]
+    endings = [row for row in sides if row.label == TRUE_ENDING]
+    ngram = [row for row in sides if row.label.endswith("-gram")]
+    both = [Quantity((row,), name) for row in (*endings, *ngram)]
+    return len(both) < 2 or linear(both, [1, -1]).low > 0
+
+
 def _check_judge(grid: Grid, *names: str) -> None:
-    """Raise ProbeInputError where a judge does not put true endings above an n-gram: it does not order such texts."""
-    sides = [row for row in grid.rows if row.n_layers is None]
-    endings = next((row for row in sides if row.label == TRUE_ENDING), None)
-    ngram = next((row for row in sides if row.label.endswith("-gram")), None)
+    """Raise ProbeInputError where a judge does not order texts of which it is known which are better."""
     for name in names:
-        both = [row for row in (endings, ngram) if row is not None and name in row.measured]
-        if len(both) == 2 and linear([Quantity((row,), name) for row in both], [1, -1]).low <= 0:
+        if not puts_people_first(grid.rows, name):
             raise ProbeInputError(
                 f"The judge does not put true endings above an n-gram in {name}.", "Ask another judge."
             )

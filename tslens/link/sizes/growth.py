@@ -17,7 +17,7 @@ from jaxtyping import Float
 from tslens.errors import ProbeInputError
 from tslens.grading.rubric import CRITERIA
 from tslens.link.sizes.contrasts import Cells, Quantity, cells_of, linear, slope_coefficients
-from tslens.link.sizes.curves import Curve, fit_curve
+from tslens.link.sizes.curves import LEAST_SIZES, Curve, fit_curve
 from tslens.link.sizes.foreign import PERSON
 from tslens.link.sizes.grid import Grid
 from tslens.link.sizes.measured import SizeRow
@@ -64,7 +64,7 @@ def _growth(rows: Sequence[SizeRow], source: str, measure: str, by: str, seed: i
     grid = Grid(rows)
     cells = grid.grid(measure) if by in ("width", "depth") and source == "ours" else cells_of(rows, measure)
     cells = {name: of for name, of in cells.items() if _size(of, by) is not None}
-    if len(cells) < 3:
+    if len(cells) < LEAST_SIZES:
         return
     sizes = np.array([_size(of, by) for of in cells.values()], dtype=float)
     predictors = -sizes[:, None] if by == LOSS else np.log10(sizes)[:, None]

@@ -99,7 +99,7 @@ class SizeRow:
     ``source``: who measured it: ``ours``, or whose grades they are. ``n_tokens``, ``flops``: of training; None where
     not known. ``measured``: by the name of the measure; loss in nats per token and in bits per byte, grades from 0 to
     10, accuracies and shares from 0 to 1. ``roles``: who holds each role, of heads and neurons as far as scanned.
-    ``weights_sha256``: of its file.
+    ``weights_sha256``: of its file. ``validation_bits``: bits per byte where it was trained.
     """
 
     label: str
@@ -115,6 +115,7 @@ class SizeRow:
     measured: Mapping[str, Measured]
     roles: tuple[RoleHolders, ...] = ()
     weights_sha256: str | None = None
+    validation_bits: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON types."""
