@@ -112,7 +112,7 @@ def check_runs(runs: Sequence[ScalingRun]) -> list[ScalingRun]:
     n_sizes, n_points = len({run.n_params for run in kept}), sum(len(run.loss) for run in kept)
     if n_sizes < LEAST_SIZES or n_points < LEAST_POINTS:
         raise UsageError(
-            f"{n_points} points of {n_sizes} sizes lie within the first pass; it takes {LEAST_POINTS} of {LEAST_SIZES}.",
+            f"{n_points} points of {n_sizes} sizes lie within the first pass; needed: {LEAST_POINTS} of {LEAST_SIZES}.",
             "Train more sizes at a constant rate: tslens train --grid ... --decay constant",
         )
     return kept
