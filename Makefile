@@ -18,7 +18,7 @@ demo: install
 	$(BIN)/tslens demo --out demo
 
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/unit/test_ray.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/unit/test_ray.py
 	$(BIN)/python -m pytest tests/unit/test_ray.py
 
 lint: install

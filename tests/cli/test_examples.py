@@ -16,7 +16,7 @@ def test_an_example_runs(script, project):
         [sys.executable, script, "l2_h32"],
         capture_output=True,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "2"},
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
