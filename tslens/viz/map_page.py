@@ -208,8 +208,11 @@ def _judge(report: MapReport) -> str:
 
 
 def _scatters(report: MapReport) -> str:
-    """A drawing for each readout, one of which is shown."""
-    drawn = [rows for (evidence, _), rows in measures_of(report).items() if evidence == "readout"]
+    """A drawing for each readout, one of which is shown: first one that some component carries, if there is."""
+    drawn = sorted(
+        (rows for (evidence, _), rows in measures_of(report).items() if evidence == "readout"),
+        key=lambda rows: -max((row.share.value for row in rows if row.status == "carries"), default=0.0),
+    )
     if not drawn:
         return ""
     options = "".join(
