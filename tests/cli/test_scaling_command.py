@@ -58,12 +58,17 @@ def test_a_grid_gives_an_exponent_and_a_figure(runs, tmp_path):
 
 
 def test_the_table_says_the_exponent_in_words(runs):
-    result = run(runs, "--draws", 50, "--count", "blocks")
+    result = run(runs, "--draws", 50)
     assert result.exit_code == 0, result.output
-    assert (
-        "Best size grows as FLOPs to the power" in result.stdout
-        or "cannot tell the exponent" in result.stdout
-    )
+    found = json.loads(run(runs, "--draws", 50, "--json").stdout)
+    low, high = found["interval"]["low"], found["interval"]["high"]
+    if high - low > 0.5:
+        assert f"cannot tell the exponent: its interval is {low:.2f} to {high:.2f}" in result.stdout
+        assert "warning: the interval of the exponent is wider" in result.stdout
+    else:
+        assert f"FLOPs to the power {found['exponent']:.2f} [{low:.2f}, {high:.2f}]" in result.stdout
+    blocks = json.loads(run(runs, "--draws", 50, "--count", "blocks", "--json").stdout)
+    assert blocks["count"] == "blocks" and blocks["exponent"] != found["exponent"]
 
 
 def test_the_figure_of_equal_runs_has_equal_bytes(runs, tmp_path):
