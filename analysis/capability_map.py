@@ -5,7 +5,7 @@
     .venv/bin/python analysis/capability_map.py --maps runs/*-shipped/seed0/results/link/*_local.jsonl
     .venv/bin/python analysis/capability_map.py
 
-The first command, once for each model (``l2_h128`` has no file of neurons), makes a map; the second copies maps with
+The first command, once for each model, makes a map; the second copies maps with
 provenance to ``reports/link``, draws a page of each and writes ``report.md``; the third does so from what lies there.
 ``analysis/capability_map_audit.py`` makes the audit that the report quotes.
 """

@@ -31,6 +31,7 @@ from tslens.cli import (
     programs,
     scaling,
     train,
+    verify,
     weights,
 )
 from tslens.cli.console import printable
@@ -70,6 +71,7 @@ for command in (
     grade.grade,
     compare.compare,
     export.export,
+    verify.verify,
 ):
     app.command()(command)
 app.add_typer(data.app, name="data")
