@@ -21,7 +21,7 @@ from typing import Any
 from capability_map_audit import SCHEMA as AUDIT_SCHEMA
 from capability_map_audit import table as audit_table
 
-from tslens.files import atomic_write, read_json, read_jsonl
+from tslens.files import atomic_write, read_jsonl
 from tslens.grading.local.trust import agreement_told
 from tslens.link.map_report import STATUSES, MapReport, MapRow, load_map
 from tslens.viz.map_page import counts_at_floors, write_map_page
@@ -47,12 +47,11 @@ def main() -> None:
     maps = {path.stem: load_map(path) for path in files}
     for name, report in maps.items():
         write_map_page(report, asked.out / f"{name}.html")
-    seconds = {path.stem: read_json(path.with_suffix(".provenance.json"))["seconds"] for path in files}
     with atomic_write(asked.out / "report.md") as file:
-        file.writelines(_report(maps, seconds, asked.out / "audit.jsonl"))
+        file.writelines(_report(maps, asked.out / "audit.jsonl"))
 
 
-def _report(maps: dict[str, MapReport], seconds: dict[str, float], audit: Path) -> Iterator[str]:
+def _report(maps: dict[str, MapReport], audit: Path) -> Iterator[str]:
     yield "# Which parts does each capability depend on?\n\n"
     yield (
         "Written by `python analysis/capability_map.py`; measures, nulls, floors and statuses: `docs/methods.md`, "
@@ -61,18 +60,18 @@ def _report(maps: dict[str, MapReport], seconds: dict[str, float], audit: Path) 
         "Rows: `MODEL.jsonl`; pages: `MODEL.html`.\n\n"
     )
     for name, report in maps.items():
-        yield from _of_model(name, report, seconds[name])
+        yield from _of_model(name, report)
     if audit.exists():
         yield "## Where the truth is known\n\n"
         yield audit_table(read_jsonl(audit, AUDIT_SCHEMA)[1]) + "\n"
 
 
-def _of_model(name: str, report: MapReport, seconds: float) -> Iterator[str]:
+def _of_model(name: str, report: MapReport) -> Iterator[str]:
     header = report.header
     yield f"## {name}\n\n"
     yield (
         f"{header['n_stories']} author stories for total loss ({header['loss_nats']:.3f} nats per token), "
-        f"{len(report.components)} components, {seconds / 60:.0f} minutes.\n\n"
+        f"{len(report.components)} components.\n\n"
     )
     yield "| readout | capability | accuracy | passed | n-gram | passed |\n|---|---|---|---|---|---|\n"
     of_ngram = {one["readout"]: one for one in header["ngram"]["readouts"]}
