@@ -49,6 +49,9 @@ def main() -> None:
     )
     here = [f"shipped:{one.label}" for one in shipped_models() if one.weights is not None]
     parser.add_argument("--models", nargs="+", default=here)
+    parser.add_argument(
+        "--stories", default=str(data_dir() / STORIES), help="a source that none was trained on"
+    )
     parser.add_argument("--n-stories", type=int, default=300)
     parser.add_argument("--pairs", type=int, default=300)
     parser.add_argument("--samples", type=int, default=10)
@@ -83,7 +86,6 @@ def exponent(path: Path) -> list[Evidence]:
 
 def measure(path: Path, asked: argparse.Namespace) -> None:
     """Measure the models that are not in the file yet, and write it after each."""
-    stories = data_dir() / STORIES
     settings = {
         "n_stories": asked.n_stories,
         "n_pairs": asked.pairs,
@@ -93,7 +95,7 @@ def measure(path: Path, asked: argparse.Namespace) -> None:
     kept = kept_rows(path, settings)
     roles = roles_by_model()
     gathering = Gathering(
-        Asked(True, None, str(stories), asked.n_stories, asked.pairs, asked.samples, asked.seed, "cpu"),
+        Asked(True, None, asked.stories, asked.n_stories, asked.pairs, asked.samples, asked.seed, "cpu"),
         exclude=digests_of([f"shipped:{one.label}" for one in shipped_models()]),
     )
     gathering.sides |= {
