@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint bench bench-train models compat clean
+.PHONY: install demo test lint bench bench-train models reproduce compat clean
 
 install: $(STAMP)
 
@@ -45,6 +45,11 @@ bench-train: install
 # The shipped models, from the real stories in $$TSLENS_DATA: hours; it goes on where it was stopped.
 models: install
 	$(BIN)/python training/make_models.py
+
+# The paper again, trainings and studies, at a budget (cpu, gpu, paper): it goes on where it was stopped.
+BUDGET ?= cpu
+reproduce: install
+	$(BIN)/python analysis/reproduce.py --budget $(BUDGET) --out reproduced-$(BUDGET)
 
 # A second environment with version 3.9 of TransformerLens, then one checkpoint in all four libraries.
 compat: install .venv-tl3/.installed

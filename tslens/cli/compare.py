@@ -1,4 +1,4 @@
-"""``tslens compare``: graded models beside each other, and which of their differences are real."""
+"""``tslens compare``: models beside each other, by grades or role by role, and which differences are real."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tslens.cli import options
 from tslens.cli.compare_files import GRADES, find_grades, load_comparable
 from tslens.cli.console import say, show, show_json, show_table
 from tslens.cli.grade import TEMPERATURE, MaxTokens, Prompts, ProtocolName, Samples, Temperature
-from tslens.cli.judging import LOCAL, NOT_GPT4, JudgeName, judge_name, parse_judge, refuse_given
+from tslens.cli.judging import LOCAL, NOT_GPT4, judge_name, parse_judge, refuse_given
 
 if TYPE_CHECKING:
     from tslens.grading.results import GradedModel
@@ -25,6 +25,9 @@ FIRST_ROWS = 40  # pairs on a terminal
 SHIPPED = "shipped:"
 OF_FILES = ("prompts", "samples", "max_tokens", "temperature", "protocol", "out", "seed")
 """Parameters by which the grades of a model are found."""
+OF_ROLES = ("stories", "n_stories", "device")
+"""Parameters of the comparison role by role."""
+N_STORIES = 200
 
 
 def compare(
@@ -32,10 +35,22 @@ def compare(
     models: Annotated[
         list[str],
         typer.Argument(
-            help="Models that were graded, by name; or files of grades, as tslens grade wrote them."
+            help="Two models, each as other commands take --model, checkpoints too. With --judge: models that were "
+            "graded, by name, or files of grades, as tslens grade wrote them."
         ),
     ],
-    judge: JudgeName,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            "--judge",
+            help="Compare grades, those of local (in the package, no key, not GPT-4) or of openai:MODEL. "
+            "Without it, roles of heads.",
+        ),
+    ] = None,
+    stories: options.Stories = None,
+    n_stories: Annotated[
+        int, typer.Option("--n-stories", min=1, help="Stories to read, for roles.")
+    ] = N_STORIES,
     prompts: Prompts = None,
     samples: Samples = 10,
     max_tokens: MaxTokens = None,
@@ -46,14 +61,27 @@ def compare(
     ] = None,
     html: options.Html = None,
     seed: options.Seed = 0,
+    device: options.Device = "auto",
     as_json: options.Json = False,
 ) -> None:
-    """Show the grades of several models, their differences on the same prompts, and which of these are real.
+    """Show two models or checkpoints side by side, role by role: on the same stories, which differences are real?
 
-    Each model is graded before, with the same options: tslens grade. Nothing is asked or graded here.
+    With --judge: the grades of several models on the same prompts, and which of their differences are real. Each is
+    graded before, with the same options: tslens grade. Nothing is asked or graded here.
+
+    Example: tslens compare l1_h64 l1_h256
 
     Example: tslens compare l1_h64 l1_h256 l4_h256 --judge local --html models.html
     """
+    if judge is None:
+        from tslens.cli.compare_roles import check_roles_asked, show_roles_compared
+
+        say(f"tslens compare: {' and '.join(models)}, role by role (seed {seed})")
+        check_roles_asked(models, html)
+        refuse_given(context, OF_FILES[:-1], "is for grades", "Leave it out, or compare grades with --judge.")
+        chosen = options.resolve_device(device)
+        show_roles_compared(models, stories, n_stories, seed=seed, device=chosen, as_json=as_json)
+        return
     say(f"tslens compare: {len(models)} models by {judge} (seed {seed})")
     from tslens.cli.grade_tables import answered_by, grades_row, show_grades, side_rows
     from tslens.cli.grade_texts import Wanted
@@ -62,6 +90,7 @@ def compare(
     from tslens.grading.results import load_sides
 
     name = judge_name(parse_judge(judge))
+    refuse_given(context, OF_ROLES, "is for roles", "Leave it out, or leave out --judge.")
     check_page(html)
     if all(Path(model).suffix == GRADES for model in models):
         refuse_given(context, OF_FILES, "finds a model's grades", "Leave it out where files are named.")
