@@ -88,9 +88,9 @@ class RoleDifference:
 
     @property
     def is_real(self) -> bool:
-        """Whether one of the two holds the role, and the corrected interval leaves 0 out, by more than rounding."""
+        """Whether the corrected interval leaves 0 out, by more than rounding."""
         is_clear = self.corrected_low > 0 or self.corrected_high < 0
-        return self.is_held and is_clear and abs(self.difference.mean) >= ROUNDING
+        return is_clear and abs(self.difference.mean) >= ROUNDING
 
     @property
     def is_held(self) -> bool:
@@ -99,7 +99,7 @@ class RoleDifference:
 
     def to_json(self) -> dict[str, Any]:
         """The record as plain JSON types."""
-        return {**asdict(self), "is_real": self.is_real}
+        return {**asdict(self), "is_held": self.is_held, "is_real": self.is_real}
 
 
 @dataclass(frozen=True)
