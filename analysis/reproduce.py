@@ -208,7 +208,7 @@ class Reproduction:
         study(
             "sizes.py",
             *("--models", *models, *stories, "--samples", self.budget.samples, "--seed", self.seed),
-            *("--scaling", self.out / "scaling" / "all.json", "--out", folder),
+            *("--ours-only", "--scaling", self.out / "scaling" / "all.json", "--out", folder),
         )
 
     def follow(self, folder: Path) -> None:

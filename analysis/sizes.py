@@ -56,6 +56,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=300)
     parser.add_argument("--samples", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--ours-only", action="store_true", help="leave out other people's models")
     parser.add_argument("--report-only", action="store_true", help="read the rows that are there")
     parser.add_argument("--scaling", type=Path, default=Path("reports/scaling/all.json"))
     parser.add_argument("--out", type=Path, default=Path("reports/sizes"))
@@ -123,7 +124,8 @@ def measure(path: Path, asked: argparse.Namespace) -> None:
                 seconds=time.monotonic() - clock,
             )
             header = {"judge": "local", "stories": source, "data_sha256": sha256, **settings}
-            rows = [*done.values(), *gathering.sides.values(), *foreign_rows()]
+            rows = [*done.values(), *gathering.sides.values()]
+            rows += [] if asked.ours_only else foreign_rows()
             save_sizes(sorted(rows, key=_order), path, header, record)
 
 
