@@ -192,7 +192,7 @@ def _grades(readings: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[str
         for row in rows:
             if row["kind"] == "grade":
                 of[label, row["n_tokens"]][row["series"]] = row
-    yield "## Grades by the local judge\n\nFrom the checkpoint on whose loss is below that of the best n-gram; "
+    yield "## Grades by the local judge\n\nFrom where the validation loss is below that of the 4-gram; "
     if not of:
         yield "no checkpoint is.\n"
         return

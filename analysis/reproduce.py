@@ -16,6 +16,7 @@ where ``$TSLENS_DATA`` has them, else the offline author's.
 from __future__ import annotations
 
 import argparse
+import shlex
 import shutil
 import subprocess
 import sys
@@ -257,6 +258,23 @@ def mark_done(folder: Path) -> None:
     write_json(folder / MARK, {str(path.relative_to(folder)): sha256_file(path) for path in files})
 
 
+def run_stages(work: Reproduction, only: Sequence[str] | None) -> None:
+    """Every stage that is not done, or of these alone. Raises CalledProcessError where a command of one fails."""
+    for stage in work.stages():
+        folder = work.out / stage.name
+        if only is not None and stage.name not in only:
+            continue
+        if is_done(folder):
+            print(f"{stage.name}: done before", file=sys.stderr, flush=True)
+            continue
+        started = time.monotonic()
+        print(f"{stage.name}: begins", file=sys.stderr, flush=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        stage.make(folder)
+        mark_done(folder)
+        print(f"{stage.name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+
+
 def main() -> None:
     """Stage after stage, then the page."""
     parser = argparse.ArgumentParser(
@@ -269,19 +287,15 @@ def main() -> None:
     asked = parser.parse_args()
     with locked(asked.out):
         work = Reproduction(BUDGETS[asked.budget], asked.out, seed=asked.seed)
-        for stage in work.stages():
-            folder = asked.out / stage.name
-            if asked.only is not None and stage.name not in asked.only:
-                continue
-            if is_done(folder):
-                print(f"{stage.name}: done before", file=sys.stderr, flush=True)
-                continue
-            started = time.monotonic()
-            print(f"{stage.name}: begins", file=sys.stderr, flush=True)
-            folder.mkdir(parents=True, exist_ok=True)
-            stage.make(folder)
-            mark_done(folder)
-            print(f"{stage.name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+        try:
+            run_stages(work, asked.only)
+        except subprocess.CalledProcessError as error:
+            sys.exit(
+                f"error: this ended with exit code {error.returncode}: {shlex.join(error.cmd)}\n"
+                "       What is done is kept: the same command goes on."
+            )
+        except KeyboardInterrupt:
+            sys.exit("stopped; what is done is kept: the same command goes on")
         for file in write_pages(asked.out, budget=asked.budget):
             print(f"wrote {file}")
 

@@ -228,6 +228,16 @@ class RunFolder:
         rows = read_jsonl(self.metrics, METRICS_SCHEMA)[1] if self.metrics.exists() else []
         return next((row["bits_per_byte"] for row in reversed(rows) if row["split"] == "validation"), None)
 
+    def is_better_than_ngram(self, step: int) -> bool:
+        """Whether the last evaluation up to a step has fewer bits per byte than the 4-gram on the same stories.
+
+        Not where none was made by then, or no 4-gram was counted.
+        """
+        yardstick = self.ngram_bits()
+        rows = read_jsonl(self.metrics, METRICS_SCHEMA)[1] if self.metrics.exists() else []
+        bits = [row["bits_per_byte"] for row in rows if row["split"] == "validation" and row["step"] <= step]
+        return yardstick is not None and bool(bits) and bits[-1] < yardstick
+
     def tokens_at(self, step: int) -> int:
         """Tokens trained on after a step: between rows of the metrics along a line."""
         rows = read_jsonl(self.metrics, METRICS_SCHEMA)[1]

@@ -2,11 +2,13 @@
 
 import csv
 import json
+import math
 import shutil
 from types import SimpleNamespace
 
 import pytest
 
+from tslens.files import METRICS_SCHEMA, RunFolder, write_json, write_jsonl
 from tslens.link.emergence.results import load_trace
 from tslens.link.measure import read_readouts
 from tslens.model.load import load_model
@@ -160,6 +162,7 @@ def test_seeds_give_lags_and_a_figure(tslens, project, few_heads, tmp_path):
 def test_grades_begin_where_the_model_is_better_than_the_ngram(
     tslens, project, few_heads, tmp_path, monkeypatch
 ):
+    """And they are added to what was read before without them."""
     from tslens.cli import emergence_read
     from tslens.link.emergence.trace import Reading
 
@@ -169,17 +172,31 @@ def test_grades_begin_where_the_model_is_better_than_the_ngram(
         graded.append(wanted.samples)
         return [Reading("grammar", "grade", 5.0, 0.1)]
 
+    def steps_with_grades():
+        steps = load_trace(tmp_path / "l2_h32@seed0.jsonl")[1]
+        assert [one.step for one in steps] == STEPS
+        return [one.step for one in steps if any(r.kind == "grade" for r in one.readings)]
+
     monkeypatch.setattr(emergence_read, "grades_of", grades_of)
-    monkeypatch.setattr(emergence_read, "ngram_loss", lambda *_: 6.0)
-    done = tslens(
-        "emergence", "runs/l2_h32/seed0", *SMALL, "--graded", "--samples", 1, "--out", tmp_path, "--json"
-    )
+    command = ("emergence", "runs/l2_h32/seed0", *SMALL, "--graded", "--samples", 1, "--out", tmp_path)
+    plant_validation("runs/l2_h32/seed0", bits={16: 1.2, 40: 1.0}, ngram=1.1)
+    done = tslens(*command, "--json")
     assert done.code == 0, done.err
-    steps = load_trace(tmp_path / "l2_h32@seed0.jsonl")[1]
-    better = [one for one in steps if one.readings[0].value < 6.0]
-    assert 0 < len(better) < len(steps)
-    assert [one for one in steps if any(r.kind == "grade" for r in one.readings)] == better
-    assert graded == [1] * len(better)
+    assert steps_with_grades() == [40] and graded == [1]
+    plant_validation("runs/l2_h32/seed0", bits={16: 1.2, 40: 1.0}, ngram=1.3)
+    again = tslens(*command, "--json")
+    assert again.code == 0 and "3 read before, 1 to be graded" in again.err
+    assert steps_with_grades() == [16, 40] and graded == [1, 1]
+
+
+def plant_validation(folder, bits, ngram):
+    """What the evaluations of a run said, and the 4-gram's bits per byte."""
+    run = RunFolder(folder)
+    rows = [
+        {"step": step, "split": "validation", "n_tokens": step, "bits_per_byte": bits[step]} for step in bits
+    ]
+    write_jsonl(run.metrics, METRICS_SCHEMA, {}, rows)
+    write_json(run.yardstick, {"nats": ngram * math.log(2) * 100, "n_bytes": 100})
 
 
 def test_what_holds_no_run_is_refused(tslens, project, tmp_path):

@@ -43,7 +43,7 @@ def emergence(
         bool,
         typer.Option(
             "--graded",
-            help="Grade, by the local judge, what is written once the loss is below the best n-gram's.",
+            help="Grade, by the local judge, what is written once the validation loss is below the 4-gram's.",
         ),
     ] = False,
     samples: Annotated[

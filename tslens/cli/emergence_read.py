@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tslens.cli.console import progress_bar, say
 from tslens.cli.judging import open_judge
 from tslens.corpus.text_tokenizer import TextTokenizer
@@ -83,8 +81,14 @@ def read_runs(
             "probes": list(wanted.probes),
         }
         done = kept_steps(path, header)
-        missing = [step for step in steps if step not in {one.step for one in done}]
-        say(f"{label}: {len(steps)} checkpoints, {len(done)} read before")
+        read_before = {one.step: one for one in done}
+        to_grade = {
+            step
+            for step in (steps if wanted.samples else ())
+            if run.is_better_than_ngram(step) and not _is_graded(read_before.get(step))
+        }
+        say(f"{label}: {len(steps)} checkpoints, {len(done)} read before, {len(to_grade)} to be graded")
+        missing = [step for step in steps if step not in read_before]
         if missing:
             if tokenizer.sha256 not in ngrams:
                 say("counting n-grams of the same data")
@@ -104,17 +108,18 @@ def read_runs(
                 wanted.n_explain,
                 wanted.seed,
             )
-            least = ngram_loss(asked, tokenizer, model.cfg.n_ctx)
-            with progress_bar(label, len(steps)) as (bar, task):
-                for step in missing:
-                    bar.update(task, completed=len(done), note=f"step {step:,}")
+        with progress_bar(label, len(steps)) as (bar, task):
+            for number, step in enumerate(steps):
+                if step in missing or step in to_grade:
+                    bar.update(task, completed=number, note=f"step {step:,}")
                     one = open_model(find_model(run.checkpoint(step)), device=wanted.device)
-                    readings = _read_once_warned(one, asked, warned)
-                    if wanted.samples and readings[0].value < least:
-                        readings += grades_of(one, wanted)
-                    done.append(AtStep(step, run.tokens_at(step), tuple(readings)))
+                    before = read_before.get(step)
+                    readings = list(before.readings) if before else _read_once_warned(one, asked, warned)
+                    readings += grades_of(one, wanted) if step in to_grade else []
+                    read_before[step] = AtStep(step, run.tokens_at(step), tuple(readings))
+                    done = [read_before[known] for known in sorted(read_before)]
                     save_trace(done, path, header, record(held_out.source, held_out.sha256))
-        found[label] = sorted(done, key=lambda one: one.step)
+        found[label] = [read_before[step] for step in sorted(read_before)]
         files.append(path)
     return found, files
 
@@ -177,10 +182,8 @@ def count_ngrams(model: StoryModel, tokenizer: TextTokenizer, source: ModelSourc
     return {order: NgramModel.fit(counted, vocab_size=tokenizer.vocab_size, order=order) for order in ORDERS}
 
 
-def ngram_loss(asked: Asked, tokenizer: TextTokenizer, n_ctx: int) -> float:
-    """Loss per token of the best n-gram on the stories."""
-    encoded = [tokenizer.encode_story(story.text, context=n_ctx) for story in asked.stories]
-    return min(float(np.concatenate(ngram.losses(encoded)).mean()) for ngram in asked.ngrams.values())
+def _is_graded(step: AtStep | None) -> bool:
+    return step is not None and any(one.kind == "grade" for one in step.readings)
 
 
 def grades_of(model: StoryModel, wanted: Wanted) -> list[Reading]:
