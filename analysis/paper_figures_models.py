@@ -32,12 +32,13 @@ def draw_training(runs: Mapping[str, Sequence[AtStep]], stem: Path) -> Found | N
     draw_grades_over_training(found, stem)
     grades: Found = {}
     for grade, of in found.items():
-        shared = sorted(set.intersection(*({*one.tokens} for one in of.values())))
-        if len(shared) < 2:
+        n = min(
+            len(one.values) for one in of.values()
+        )  # the last readings of each run, which stop at like tokens
+        if n < 2:
             continue
-        mean = np.array(
-            [np.mean([one.values[one.tokens.index(tokens)] for one in of.values()]) for tokens in shared]
-        )
+        shared = [round(tokens) for tokens in np.mean([one.tokens[-n:] for one in of.values()], axis=0)]
+        mean = np.mean([one.values[-n:] for one in of.values()], axis=0)
         rise = mean[-1] - mean[0]
         reached = np.flatnonzero((mean - mean[0]) * np.sign(rise) >= MOSTLY * abs(rise))
         grades[grade] = {

@@ -55,7 +55,7 @@ def _training(found: Found) -> Iterator[str]:
     yield "**The paper:** grades of models over training; grammar is said to level off before consistency and "
     yield "creativity.\n\n"
     yield f"**Ours:** {len(found['runs'])} runs ({', '.join(found['runs'])}), graded by the local judge from the "
-    yield "checkpoint on whose loss is below that of the best n-gram. Means over the runs; bars of the figure are over "
+    yield "checkpoint on whose validation loss is below the 4-gram's. Means over the runs; bars of the figure are over "
     yield "prompts. The last column, where nine tenths of the change from the first to the last reading are first "
     yield "reached, has no interval.\n\n"
     yield table(

@@ -45,3 +45,22 @@ def test_the_report_says_what_was_not_drawn_and_the_record_what_was_read(study, 
     record = json.loads((tmp_path / "figures.provenance.json").read_text(encoding="utf-8"))
     assert record["data"] == "reports/sizes/sizes.jsonl"
     assert not (tmp_path / "figure03.csv").exists()
+
+
+def test_seeds_that_stop_at_other_tokens_have_one_mean(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(REPOSITORY / "analysis"))
+    from paper_figures_models import draw_training
+
+    from tslens.link.emergence.results import AtStep
+    from tslens.link.emergence.trace import Reading
+
+    def run(tokens, grades):
+        return [
+            AtStep(step, n, (Reading("loss", "loss", 3.0, 0.1), Reading("grammar", "grade", grade, 0.1)))
+            for step, (n, grade) in enumerate(zip(tokens, grades, strict=True))
+        ]
+
+    runs = {"m@seed0": run([90, 100, 200], [3.0, 4.0, 6.0]), "m@seed1": run([110, 210], [5.0, 8.0])}
+    found = draw_training(runs, tmp_path / "figure03")["grades"]["grammar"]
+    assert (found["first"], found["last"]) == (4.5, 7.0)
+    assert (found["tokens_first"], found["tokens_last"]) == (105, 205)
