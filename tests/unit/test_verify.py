@@ -99,6 +99,10 @@ def test_the_folder_of_data_is_put_in(tmp_path, monkeypatch):
         "tslens",
         "tslens link --model m --judge openai:gpt-4o",
         "tslens link --model m --judge local --base-url http://here",
+        "tslens link --model m --judge=openai:gpt-4o",
+        "tslens link --model m --judge local --base-url=http://here",
+        "python analysis/scaling.py --runs /elsewhere",
+        "python analysis/emergence.py --run=/elsewhere",
         "",
     ],
 )

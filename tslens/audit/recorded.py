@@ -33,6 +33,7 @@ MEASURING = frozenset(
 _PAGES = ("--html", "--figure")  # written elsewhere: left out
 _ASKS = ("--base-url", "--budget", "--batch")
 _OUT = "--out"
+_WRITTEN_BESIDE = ("--runs", "--cache")  # of studies: where they would train or keep what they read
 
 
 @dataclass(frozen=True)
@@ -135,9 +136,7 @@ def absent_data(record: Recorded) -> str | None:
     for name, sha256 in record.data.items():
         if re.fullmatch(r"[0-9]+ runs", name):  # of which the command itself says whether they are here
             continue
-        sources = name.partition(",")[0].split(
-            "+"
-        )  # "FILE, stories 1 to 40"; several sources are joined by +
+        sources = name.partition(",")[0].split("+")  # of "FILE, stories 1 to 40" the file
         try:
             _, here = describe_sources([_place_of(source) for source in sources])
         except TslensError:
@@ -166,7 +165,7 @@ def to_repeat(record: Recorded, out: Path, more: Sequence[str] = ()) -> tuple[li
                 f"tslens {words[1]} is not repeated: it does more than measure.",
                 f"Run it yourself: {record.words}",
             )
-        if any(word.startswith("openai:") or word in _ASKS for word in words):
+        if any("openai:" in word or word.partition("=")[0] in _ASKS for word in words):
             raise UsageError("It asks a large model, which costs.", f"Run it yourself: {record.words}")
         return [sys.executable, "-m", "tslens", *_redirected(words[1:], out)], Path()
     script = Path(words[0]) if words else Path()
@@ -175,12 +174,20 @@ def to_repeat(record: Recorded, out: Path, more: Sequence[str] = ()) -> tuple[li
             raise UsageError("It took several steps, some of them by hand.", f"They were: {record.words}")
         if not (PROJECT / script).exists():
             raise UsageError(f"There is no {script} here.", "Studies come with the source of tslens.")
+        if any(_is_option(word, _WRITTEN_BESIDE) for word in words):
+            raise UsageError("It names a second place to write to.", f"Run it yourself: {record.words}")
         if f'"{_OUT}"' not in (PROJECT / script).read_text(encoding="utf-8"):
             raise UsageError(f"{script} writes to one place only.", f"Run it yourself: {record.words}")
         return [sys.executable, str(script), *_redirected(words[1:], out)], PROJECT
     raise UsageError(
         f'"{record.words[:80]}" is no command that is repeated.', "Only commands of tslens and studies are."
     )
+
+
+def _is_option(word: str, names: Sequence[str]) -> bool:
+    """Whether a word of a study's command is one of these options, which argparse knows by any beginning."""
+    option = word.partition("=")[0]
+    return len(option) > 2 and any(name.startswith(option) for name in names)
 
 
 def _redirected(words: Sequence[str], out: Path) -> list[str]:
