@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from markdown_table import table
+
 from tslens.link.composition.choice import FLOORS, kind_of
 from tslens.link.composition.report import RANK, CompositionReport, PathScore, RolePair
 from tslens.probes.programs.report import Estimate
@@ -27,12 +29,6 @@ class Saved:
     name: str
     header: Mapping[str, Any]
     report: CompositionReport
-
-
-def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [names, ["---"] * len(names), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + "\n"
 
 
 def interval(one: Estimate | None) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from markdown_table import table
+
 from tslens.link.conjecture.figures import (
     ALPHA,
     LEAST_MODELS,
@@ -164,12 +166,6 @@ def probability(p: float) -> str:
 def interval(one: Estimate | None) -> str:
     """An estimate with its interval, nothing if there is none."""
     return "" if one is None else f"{one.value:+.3f} [{one.low:+.3f}, {one.high:+.3f}]"
-
-
-def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [names, ["---"] * len(names), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + "\n"
 
 
 # Tables -----------------------------------------------------------------------------------------------------

@@ -21,6 +21,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from markdown_table import table
+
 from tslens.files import atomic_write, data_dir, read_json, read_jsonl, write_json
 
 STORIES = "tinystories.jsonl.gz"
@@ -211,12 +213,6 @@ def _grade(row: Mapping[str, Any] | None) -> str:
     if row is None:
         return ""
     return f"{row['value']:.2f}" + ("" if row["se"] is None else f" ± {row['se']:.2f}")
-
-
-def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [names, ["---"] * len(names), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from markdown_table import table
 from scipy.stats import spearmanr
 
 from tslens.cli.heads_scan import HeadsScan, scan_heads, write_page
@@ -97,12 +98,6 @@ def paper_kind(kind: str, probes: Sequence[str], rows: Sequence[HeadScore]) -> s
 
 def _place(row: HeadScore) -> str:
     return words(row.probe) + (" before" if row.position == "before" else "")
-
-
-def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [names, ["---"] * len(names), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + "\n"
 
 
 def status_counts(scans: Sequence[tuple[str, HeadsScan]]) -> str:

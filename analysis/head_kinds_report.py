@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from markdown_table import table
 
 from tslens.probes.kinds.report import KINDS, SHARES, HeadKind, Interval, Share
 from tslens.probes.kinds.rule import kind_numbers
@@ -39,12 +40,6 @@ class Saved:
         """Mean over heads that are not even, and the spread."""
         values = np.array([one.shares[share].value for one in self.heads if one.nearest != "even"])
         return f"{values.mean():.2f} ± {values.std():.2f}" if len(values) else ""
-
-
-def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [names, ["---"] * len(names), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + "\n"
 
 
 def kinds_by_model(saved: Sequence[Saved]) -> str:

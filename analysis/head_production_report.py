@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+from markdown_table import table
 from scipy.stats import spearmanr
 
 from tslens.cli.audit_production import CASE_SCHEMA
@@ -56,12 +57,6 @@ class Saved:
                 best = largest.get(row.head)
                 largest[row.head] = row if best is None or row.value > best.value else best
         return sorted((row for row in largest.values() if row.name in names), key=strength)
-
-
-def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [names, ["---"] * len(names), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + "\n"
 
 
 def basis(row: Produced) -> str:

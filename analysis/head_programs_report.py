@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from markdown_table import table
+
 from tslens.probes.programs.report import RANK, Estimate, HeadPrograms, ProgramsReport, perplexity
 from tslens.probes.programs.swaps import READOUTS
 from tslens.viz.heads_words import words
@@ -38,12 +40,6 @@ class Saved:
     header: Mapping[str, Any]
     report: ProgramsReport
     labels: str
-
-
-def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [names, ["---"] * len(names), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + "\n"
 
 
 def interval(one: Estimate | None, *, signed: bool = False) -> str:

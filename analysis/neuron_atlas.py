@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from markdown_table import table
+
 from tslens.cli.neurons_scan import NeuronsScan, scan_neurons
 from tslens.cli.opening import open_for_scan
 from tslens.files import atomic_write, read_json, read_jsonl, write_json, write_jsonl
@@ -68,12 +70,6 @@ class Saved:
         """Roles, then candidates, best first."""
         positive = [role for role in self.roles if role.status in ("role", "candidate")]
         return sorted(positive, key=lambda role: (-RANK[role.status], -role.excess, str(role.neuron)))
-
-
-def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [names, ["---"] * len(names), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + "\n"
 
 
 def share(n: int, of: int) -> str:

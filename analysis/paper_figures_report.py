@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from paper_figures_completions import SECTIONS, table
+from markdown_table import table
+from paper_figures_completions import SECTIONS
 
 from tslens.files import atomic_write
 from tslens.probes.neurons.token_labels import TOKEN_LABELS

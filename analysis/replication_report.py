@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from replication_roles import Group, role_table, short, table, verdict, words
+from markdown_table import table
+from replication_roles import Group, role_table, short, verdict, words
 
 from tslens.model.spec import ModelSpec
 from tslens.probes.matching.report import STATUSES, Mean

@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from markdown_table import table
+
 from tslens.probes.matching.report import MatchReport, PairMatch
 from tslens.probes.matching.roles import RoleAgreement, replicated, role_agreements
 
 ALPHA = 0.05
 MOST_NAMES = 6
 BY_DISTANCE = "by distance"  # one role for all that are mostly held by the same heads
-
-
-def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [names, ["---"] * len(names), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + "\n"
 
 
 def short(label: str) -> str:

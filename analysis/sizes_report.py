@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from markdown_table import table
+
 from tslens.files import atomic_write
 from tslens.grading.rubric import CRITERIA
 from tslens.link.sizes.claims import CLAIMS, Evidence, Ruling
@@ -47,12 +49,6 @@ def _report(
     yield from _tables(rows)
     yield from _growth(rows, seed)
     yield from _roles(rows, seed)
-
-
-def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [names, ["---"] * len(names), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + "\n"
 
 
 # Claims -----------------------------------------------------------------------------------------------------

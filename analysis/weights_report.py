@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from markdown_table import table
 from weights_gaps import COLUMNS, POSITIVE, Circuit, mean_gaps, told, written
 
 from tslens.probes.results import load_head_scores
@@ -69,12 +70,6 @@ class Saved:
         """Rows with an attention score, the largest difference of ranks first."""
         rows = [score for score in self.scores if score.measured is not None]
         return sorted(rows, key=lambda row: -abs(row.measured.gap if row.measured else 0.0))
-
-
-def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [names, ["---"] * len(names), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + "\n"
 
 
 def words(name: str) -> str:
