@@ -191,3 +191,10 @@ def test_every_command_has_an_example(tslens):
         shown = tslens(*command.split(), "--help")
         assert shown.code == 0
         assert "Example: tslens" in " ".join(shown.out.split()), command
+
+
+def test_every_command_is_in_a_group_of_the_help() -> None:
+    from tslens.cli.main import app
+
+    assert [c.callback.__name__ for c in app.registered_commands if not c.rich_help_panel] == []
+    assert [g.name for g in app.registered_groups if not g.rich_help_panel] == []

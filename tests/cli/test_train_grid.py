@@ -8,9 +8,10 @@ import pytest
 import typer
 from rich.console import Console
 
+from tslens.cli.console import duration
 from tslens.cli.train import show_result
 from tslens.cli.train_grid import Rows
-from tslens.cli.train_speed import Speedometer, duration, short
+from tslens.cli.train_speed import Speedometer, short
 from tslens.config import train_config
 from tslens.files import RunFolder, read_json
 from tslens.model.loss import LossReport

@@ -53,6 +53,16 @@ def counted(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
+def duration(seconds: float) -> str:
+    """A time in two units at most: ``8 s``, ``4 min 10 s``, ``3 h 5 min``, ``12 d 4 h``."""
+    whole = round(seconds)
+    for big, small, size in (("d", "h", 86_400), ("h", "min", 3_600), ("min", "s", 60)):
+        if whole >= size:
+            rest = whole % size // {"h": 3_600, "min": 60, "s": 1}[small]
+            return f"{whole // size} {big} {rest} {small}" if rest else f"{whole // size} {big}"
+    return f"{whole} s" if whole >= 1 or seconds == 0 else f"{seconds:.1f} s"
+
+
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table that fits the terminal; columns named ``<name>`` are text, others are set flush right."""
     if _is_silent():
@@ -75,11 +85,17 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 @contextmanager
 def progress_bar(description: str, total: float | None) -> Iterator[tuple[Progress, Any]]:
-    """A bar with rate and time left on standard error; nothing where that is no terminal."""
+    """A bar with time left on standard error; a line a minute where that is no terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
+    if _is_silent() or not console.is_terminal:
+        from tslens.cli.progress_lines import ProgressLines
+
+        lines = ProgressLines()
+        yield lines, lines.add_task(description, total=total, note="")
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -89,5 +105,5 @@ def progress_bar(description: str, total: float | None) -> Iterator[tuple[Progre
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal or _is_silent()) as progress:
+    with Progress(*columns, console=console) as progress:
         yield progress, progress.add_task(description, total=total, note="")

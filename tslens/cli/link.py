@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 JSON_SCHEMA = "tslens.link/1"
 OF_GRADES = ("samples", "max_tokens", "most_graded", "prompts")
 """Parameters that say what is graded."""
+GRADES, TABLE = "With --judge", "Several models"
+"""Panels of the help."""
 
 
 def link(
@@ -36,6 +38,7 @@ def link(
         bool,
         typer.Option(
             "--table",
+            rich_help_panel=TABLE,
             help="Instead of a map: what each of several models can do, by width and depth, with intervals.",
         ),
     ] = False,
@@ -61,22 +64,44 @@ def link(
     ] = None,
     most_graded: Annotated[
         int,
-        typer.Option("--most-graded", min=1, help="Components that are graded, those that take most first."),
+        typer.Option(
+            "--most-graded",
+            min=1,
+            rich_help_panel=GRADES,
+            help="Components that are graded, those that take most first.",
+        ),
     ] = 12,
     foreign: Annotated[
         bool,
         typer.Option(
-            "--foreign", help="With --table: other people's models, by grades in $TSLENS_DATA/grades."
+            "--foreign",
+            rich_help_panel=TABLE,
+            help="With --table: other people's models, by grades in $TSLENS_DATA/grades.",
         ),
     ] = False,
     prompts: Annotated[
         str | None,
-        typer.Option("--prompts", help="beginnings, instructions (default of -instruct models), or a file."),
+        typer.Option(
+            "--prompts",
+            rich_help_panel=GRADES,
+            help="beginnings, instructions (default of -instruct models), or a file.",
+        ),
     ] = None,
     samples: Annotated[
-        int | None, typer.Option("--samples", min=1, help="Texts of each prompt: 5, with --table 10.")
+        int | None,
+        typer.Option(
+            "--samples", min=1, rich_help_panel=GRADES, help="Texts of each prompt: 5, with --table 10."
+        ),
     ] = None,
-    max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="Of one text.")] = 200,
+    max_tokens: Annotated[
+        int,
+        typer.Option(
+            "--max-tokens",
+            min=1,
+            rich_help_panel=GRADES,
+            help="Of one text; tslens grade writes 300, so that its grades differ a little.",
+        ),
+    ] = 200,
     base_url: options.BaseUrl = None,
     budget: options.Budget = None,
     price: options.Price = None,
@@ -144,6 +169,8 @@ def link(
         refuse_for_local(context, OF_ASKING)
     if dry_run and large is None:
         raise UsageError("--dry-run is for a large model.", "Add --judge openai:MODEL.")
+    if dry_run:
+        say("What grading costs depends on the texts: readouts are read and texts written first, and kept.")
     check_page(html)
     terms = (
         Terms(large, base_url, budget, price, concurrency, timeout, ledger, retry_failed, batch, poll)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from collections.abc import Callable, Mapping
 
 import typer
 
@@ -49,33 +50,35 @@ app = typer.Typer(
     epilog="Any command takes --debug, which shows the traceback of an error. Exit codes: 0 done, 1 could not, "
     "2 wrong usage, 3 partly done.",
 )
-for command in (
-    demo.demo,
-    look.look,
-    circuit.circuit,
-    models.models,
-    train.train,
-    generate.generate,
-    heads.heads,
-    neurons.neurons,
-    describe.describe,
-    produces.produces,
-    kinds.kinds,
-    programs.programs,
-    match.match,
-    weights.weights,
-    ablate.ablate,
-    link.link,
-    scaling.scaling,
-    emergence.emergence,
-    grade.grade,
-    compare.compare,
-    export.export,
-    verify.verify,
-):
-    app.command()(command)
-app.add_typer(data.app, name="data")
-app.add_typer(audit.app, name="audit")
+PANELS: Mapping[str, tuple[Callable[..., None], ...]] = {
+    "Begin": (demo.demo, look.look, models.models),
+    "Stories, models, texts": (train.train, generate.generate, export.export),
+    "What heads and neurons do": (
+        heads.heads,
+        neurons.neurons,
+        describe.describe,
+        produces.produces,
+        kinds.kinds,
+        programs.programs,
+        match.match,
+        weights.weights,
+    ),
+    "Grades, and what they depend on": (
+        grade.grade,
+        ablate.ablate,
+        circuit.circuit,
+        link.link,
+        compare.compare,
+    ),
+    "Size and time": (scaling.scaling, emergence.emergence),
+    "Trust": (verify.verify,),
+}
+"""Commands by what one wants, in the order of the help."""
+for panel, commands in PANELS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
+app.add_typer(data.app, name="data", rich_help_panel="Stories, models, texts")
+app.add_typer(audit.app, name="audit", rich_help_panel="Trust")
 
 
 @app.callback()

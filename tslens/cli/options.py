@@ -40,40 +40,76 @@ Processes = Annotated[
 
 # Of commands that ask a large model ---------------------------------------------------------------------------
 
+ASKING = "With a large model"
+"""Panel of their help."""
+
 BaseUrl = Annotated[
     str | None,
-    typer.Option("--base-url", help="A server that answers like OpenAI's, as in http://localhost:8000/v1"),
+    typer.Option(
+        "--base-url",
+        rich_help_panel=ASKING,
+        help="A server that answers like OpenAI's, as in http://localhost:8000/v1",
+    ),
 ]
 Budget = Annotated[
     float | None,
     typer.Option(
-        "--budget", min=0, help="USD at most, all runs of this job together; the worst case counts."
+        "--budget",
+        min=0,
+        rich_help_panel=ASKING,
+        help="USD at most, all runs of this job together; the worst case counts.",
     ),
 ]
 Price = Annotated[
     str | None,
-    typer.Option("--price", help="IN,OUT in USD per million tokens, for a model whose price is not known."),
+    typer.Option(
+        "--price",
+        rich_help_panel=ASKING,
+        help="IN,OUT in USD per million tokens, for a model whose price is not known.",
+    ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be asked and what it would cost.")]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", rich_help_panel=ASKING, help="Say what would be asked and what it would cost."),
+]
 Batch = Annotated[
-    bool, typer.Option("--batch", help="By the batch endpoint: half the price, answered within a day.")
+    bool,
+    typer.Option(
+        "--batch",
+        rich_help_panel=ASKING,
+        help="By the batch endpoint: half the price, answered within a day.",
+    ),
 ]
 Poll = Annotated[
     float | None,
     typer.Option(
-        "--poll", min=0.01, help="With --batch: seconds between two looks at the server. Default: 30."
+        "--poll",
+        min=0.01,
+        rich_help_panel=ASKING,
+        help="With --batch: seconds between two looks at the server. Default: 30.",
     ),
 ]
-Concurrency = Annotated[int, typer.Option("--concurrency", min=1, help="Calls in flight at most.")]
-Timeout = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds to wait for one answer.")]
+Concurrency = Annotated[
+    int, typer.Option("--concurrency", min=1, rich_help_panel=ASKING, help="Calls in flight at most.")
+]
+Timeout = Annotated[
+    float, typer.Option("--timeout", min=0.1, rich_help_panel=ASKING, help="Seconds to wait for one answer.")
+]
 LedgerFolder = Annotated[
     Path,
     typer.Option(
-        "--ledger", help="Folder of the replies so far; what is there when a job begins is not paid again."
+        "--ledger",
+        rich_help_panel=ASKING,
+        help="Folder of the replies so far; what is there when a job begins is not paid again.",
     ),
 ]
 RetryFailed = Annotated[
-    bool, typer.Option("--retry-failed", help="Ask again what was refused, rejected or could not be read.")
+    bool,
+    typer.Option(
+        "--retry-failed",
+        rich_help_panel=ASKING,
+        help="Ask again what was refused, rejected or could not be read.",
+    ),
 ]
 
 

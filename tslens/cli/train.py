@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tslens.cli import options
-from tslens.cli.console import LINE_SECONDS, progress_bar, say, show, show_json, show_table
+from tslens.cli.console import progress_bar, say, show, show_json, show_table
 
 if TYPE_CHECKING:
     from tslens.config import TrainConfig
@@ -229,7 +228,6 @@ def run_training(
     )
     with progress_bar(config.model, 1.0) as (bar, task):
         speed = Speedometer(corpus, device, config.precision)
-        said = [time.monotonic()]
 
         def report(now: TrainProgress) -> None:
             val = f", val {now.val.loss_nats:.3f} ({now.val.bits_per_byte:.3f} bits/byte)" if now.val else ""
@@ -237,9 +235,6 @@ def run_training(
             note = f"step {now.step}  loss {now.loss_nats:.3f}{val}  {now.tokens_per_second:,.0f} tokens/s"
             note += "" if share is None else f"  MFU {share:.0%}"
             bar.update(task, completed=now.fraction, note=note)
-            if bar.disable and time.monotonic() - said[0] >= LINE_SECONDS:  # no terminal: a log
-                said[0] = time.monotonic()
-                say(f"{now.fraction:.0%}  {note}")
 
         return train_model(
             config,

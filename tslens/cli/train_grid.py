@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from tslens.cli.console import LINE_SECONDS, counted, say, show, show_json, show_table
-from tslens.cli.train_speed import Speedometer, duration
+from tslens.cli.console import LINE_SECONDS, counted, duration, say, show, show_json, show_table
+from tslens.cli.train_speed import Speedometer
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from tslens.cli.console import counted, say, show, show_json, show_table
-from tslens.cli.train_speed import duration, short
+from tslens.cli.console import counted, duration, say, show, show_json, show_table
+from tslens.cli.train_speed import short
 
 if TYPE_CHECKING:
     from tslens.config import Precision

@@ -36,16 +36,6 @@ class Speedometer:
         return mfu(self.flops[model], tokens_per_second, self.peak)
 
 
-def duration(seconds: float) -> str:
-    """A time in two units at most: ``8 s``, ``4 min 10 s``, ``3 h 5 min``, ``12 d 4 h``."""
-    whole = round(seconds)
-    for big, small, size in (("d", "h", 86_400), ("h", "min", 3_600), ("min", "s", 60)):
-        if whole >= size:
-            rest = whole % size // {"h": 3_600, "min": 60, "s": 1}[small]
-            return f"{whole // size} {big} {rest} {small}" if rest else f"{whole // size} {big}"
-    return f"{whole} s" if whole >= 1 or seconds == 0 else f"{seconds:.1f} s"
-
-
 def short(value: float) -> str:
     """A number with three figures and a letter: ``1.05M``, ``37.2P``."""
     value = float(f"{value:.3g}")

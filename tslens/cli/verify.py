@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tslens.cli import options
-from tslens.cli.console import counted, say, show, show_json, show_table
+from tslens.cli.console import counted, duration, say, show, show_json, show_table
 
 if TYPE_CHECKING:
     from tslens.audit.recorded import Recorded
@@ -67,7 +67,7 @@ def verify(
     records = [record for path in paths for record in find_records(path)]
     found: list[dict[str, Any]] = []
     for number, record in enumerate(records, start=1):
-        expected = "" if record.seconds is None else f", took {_duration(record.seconds)} when recorded"
+        expected = "" if record.seconds is None else f", took {duration(record.seconds)} when recorded"
         say(f"{number} of {len(records)}: {shlex.join([*record.command, *extra])}{expected}")
         with _folder(out, number, len(records)) as folder:
             try:
@@ -81,7 +81,7 @@ def verify(
                     continue
                 started = time.monotonic()
                 _run(command, where, record)
-                say(f"   done in {_duration(time.monotonic() - started)}")
+                say(f"   done in {duration(time.monotonic() - started)}")
                 found += _compared(record, folder, tolerance, wanted)
             except TslensError as error:
                 found.append(_unmade(record, "not repeated", f"{error.message} {error.hint}"))
@@ -274,7 +274,3 @@ def _size(largest: float) -> str:
 
 def _cell(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
