@@ -33,6 +33,11 @@ def browser():
         chromium.close()
 
 
+def _is_inside(url, itself):
+    """Whether a request stays in the file: the page itself, or a picture that stands in it."""
+    return url in itself or url.startswith("data:image/")
+
+
 @pytest.fixture
 def visit(browser):
     """Open a page from its file; afterwards it must have said nothing, asked for nothing and run nothing foreign.
@@ -46,7 +51,9 @@ def visit(browser):
         noise, itself = [], (path.as_uri(), path.as_uri() + anchor)
         page.on("console", lambda message: noise.append(message.text))
         page.on("pageerror", lambda error: noise.append(str(error)))
-        page.on("request", lambda request: noise.append(request.url) if request.url not in itself else None)
+        page.on(
+            "request", lambda request: None if _is_inside(request.url, itself) else noise.append(request.url)
+        )
         page.goto(path.as_uri() + anchor)
         opened.append((page, noise))
         return page

@@ -30,6 +30,7 @@ from tslens.cli import (
     neurons,
     produces,
     programs,
+    report,
     scaling,
     train,
     verify,
@@ -51,7 +52,7 @@ app = typer.Typer(
     "2 wrong usage, 3 partly done.",
 )
 PANELS: Mapping[str, tuple[Callable[..., None], ...]] = {
-    "Begin": (demo.demo, look.look, models.models),
+    "Begin": (demo.demo, look.look, models.models, report.report),
     "Stories, models, texts": (train.train, generate.generate, export.export),
     "What heads and neurons do": (
         heads.heads,

@@ -38,13 +38,13 @@
     return [make("p", note, "hint"), chart(lines, range, change, "nats", note)];
   }
 
-  function drawRow(row, open) {
+  function drawRow(row, open, floor) {
     const line = make("details", "", `says ${row.status}`);
     line.open = open;
     const top = make("summary");
     top.append(make("b", `${marks[row.status]} ${row.status}: ${row.place}`, row.status), row.at ? ` ${row.at}` : "");
     top.append(make("small", ` ${row.value[0].toFixed(2)} against ${Math.max(0, ...row.nulls.map((one) => one[1])).toFixed(2)}`));
-    const low = `Lower end of the excess, corrected: ${minus(row.excess_low.toFixed(3))} (floor ${data.floor}).`;
+    const low = `Lower end of the excess, corrected: ${minus(row.excess_low.toFixed(3))} (floor ${floor}).`;
     line.append(top, make("p", row.found), attention(row), make("p", low, "hint"));
     const [reason, ...rest] = row.why;
     if (reason) line.append(make("p", reason, "reason"));
@@ -53,13 +53,15 @@
     return line;
   }
 
-  function drawSays(head) {
+  // All that is said of a head, as elements; other pages draw it as well.
+  function says(head, floor) {
     const rows = head.says ?? [];
     const open = Math.max(1, Math.min(2, rows.filter((row) => row.status === "role").length));
-    const lines = rows.map((row, index) => drawRow(row, index < open));
+    const lines = rows.map((row, index) => drawRow(row, index < open, floor));
     if (head.not) lines.push(make("p", `Not beyond its nulls: ${head.not}.`, "hint"));
-    document.getElementById("says").replaceChildren(...lines);
+    return lines;
   }
+  window.headCard = { says };
 
   function drawProfile(head) {
     const values = head.profile ?? [];
@@ -120,7 +122,7 @@
   }
 
   document.addEventListener("head", ({ detail }) => {
-    drawSays(data.heads[detail]);
+    document.getElementById("says").replaceChildren(...says(data.heads[detail], data.floor));
     drawProfile(data.heads[detail]);
   });
 })();

@@ -1,0 +1,180 @@
+"""The report in Chromium: quiet, offline, links lead on and back, by mouse, keyboard and search; texts are data."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tslens.grading.results import GradedModel
+from tslens.link.joined.model_part import ModelPart, Origin
+from tslens.link.joined.samples import Sample
+from tslens.link.map_report import load_map
+from tslens.probes.neurons.results import load_neuron_roles
+from tslens.probes.results import load_head_scores
+from tslens.types import Grade, Graded, HeadId
+from tslens.viz.report.page import write_report_page
+from tslens.viz.report.studies import find_studies
+
+sync_api = pytest.importorskip("playwright.sync_api")
+pytestmark = pytest.mark.browser
+REPORTS = Path(__file__).parents[2] / "reports"
+HOSTILE = "<script>window.hacked=1</script>\"'&amp;🙂 שלום \u202e" + "a" * 10_000
+WORDS = ["<|endoftext|>", "Once", " upon", " a", " time", ",", " Tom", " had", HOSTILE, "."]
+HEADS = [HeadId(0, index) for index in range(16)]
+
+
+def sample(consistency, number):
+    """Head L0H3 costs token 6 most, head L0H5 helps it."""
+    rng = np.random.default_rng(number)
+    changes = rng.normal(0, 0.01, (len(HEADS) + 1, len(WORDS)))
+    changes[3, 6], changes[5, 6] = 1.25, -0.5
+    pattern = np.tril(np.ones((len(WORDS), len(WORDS))))
+    text = Graded("Once upon a time,", " Tom had it.", f"b{number:02}", 0)
+    grade = Grade(text, 5.0, 5.0, consistency, 5.0, "B", assessment=HOSTILE)
+    return Sample(
+        grade,
+        WORDS,
+        6,
+        np.array([np.nan, *rng.uniform(0, 5, len(WORDS) - 1)]),
+        [*map(str, HEADS), "L0.mlp"],
+        changes,
+        {head: pattern / pattern.sum(1, keepdims=True) for head in (HEADS[:4] if number else HEADS)},
+        {},
+    )
+
+
+def part(label, *, is_measured):
+    samples = [sample(2.0, 0), sample(7.0, 1)]
+    heads, neurons = REPORTS / "heads/l1_h256.jsonl", REPORTS / "neurons/l1_h256.jsonl"
+    header = {"model": label, "judge": "local", "judge_version": "1", "prompts": "beginnings"}
+    return ModelPart(
+        label, 1, 256 if is_measured else 64, 16, 10**6 if is_measured else 10**5, 0.8, 1.1,
+        load_head_scores(heads) if is_measured else None,
+        load_neuron_roles(neurons) if is_measured else None,
+        load_map(REPORTS / "link/l1_h256.jsonl") if is_measured else None,
+        GradedModel(label, header, tuple(one.outcome for one in samples)),
+        samples,
+        {"heads": Origin("heads.jsonl", {"command": "tslens heads", "seed": 0})},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    parts = [part("shipped:l1_h256@seed0", is_measured=True), part("l1_h64@seed0", is_measured=False)]
+    write_report_page(path, parts, find_studies([REPORTS / "scaling"]), header={"command": HOSTILE[:40]})
+    return path
+
+
+@pytest.fixture
+def visit(visit, path):
+    return partial(visit, path)
+
+
+def test_first_sight_tells_all_models_and_sorts(visit):
+    page = visit()
+    names = page.locator("#all-models tbody th")
+    assert names.all_text_contents() == ["l1_h64", "l1_h256"]  # small models first
+    page.locator("#all-models thead button", has_text="parameters").click()
+    assert names.all_text_contents() == ["l1_h256", "l1_h64"]
+    assert "tense" in page.locator("#carriers").inner_text()
+    drawings = page.locator("#studies img")
+    assert drawings.count() >= 2
+    drawings.first.scroll_into_view_if_needed()
+    page.wait_for_function("document.querySelector('#studies img').naturalWidth > 0")
+    assert page.locator("#studies figure details table tbody tr").count() > 5
+
+
+def test_from_a_low_grade_to_a_head_and_back(visit):
+    page = visit("#m/l1_h256/texts")
+    rows = page.locator("table.list tbody tr")
+    assert [row.split("\t")[1].strip() for row in rows.all_inner_texts()] == ["2.0", "7.0"]
+    rows.first.locator("a").click()
+    page.locator(".reading span").nth(6).click()
+    assert "Tom" in page.locator(".card h2").inner_text()
+    first = page.locator(".bars li").first
+    assert "L0H3" in first.inner_text() and "+1.25" in first.inner_text()
+    assert "−0.50" in page.locator(".bars li").nth(1).inner_text()
+    first.locator("a").first.click()
+    card = page.locator(".card")
+    assert card.locator("h2").inner_text().startswith("L0H3")
+    card.locator("a", has_text="text b").first.click()
+    assert page.locator("select").input_value() == "change L0H3"
+    for expected in ("#m/l1_h256/texts", "#m/l1_h256", "#models"):
+        page.keyboard.press("Escape")
+        assert page.evaluate("location.hash") == expected
+    assert page.locator("#overview").is_visible()
+
+
+def test_heads_and_what_they_carry_lead_to_each_other(visit):
+    page = visit("#m/l1_h256/heads/L0H15")
+    assert page.locator("a.tile").count() == 16
+    page.locator(".card a", has_text="tense").first.click()
+    assert page.evaluate("location.hash") == "#m/l1_h256/map/L0H15"
+    assert page.locator("table.map tr.chosen th").inner_text().startswith("L0H15")
+    page.locator(".card a", has_text="What L0H15 looks at").click()
+    assert page.evaluate("location.hash") == "#m/l1_h256/heads/L0H15"
+    page.keyboard.press("k")
+    assert page.evaluate("location.hash") == "#m/l1_h256/heads/L0H14"
+
+
+def test_patterns_are_drawn(visit):
+    page = visit("#m/l1_h256/heads/L0H3")
+    page.locator(".pattern").scroll_into_view_if_needed()
+    page.wait_for_selector(".pattern canvas, .pattern svg, .pattern img, .pattern table")
+    page.goto(page.url.replace("heads/L0H3", "texts/1/head L0H3/8"))
+    shares = page.locator(".reading span").evaluate_all(
+        "all => all.map((one) => one.style.getPropertyValue('--x'))"
+    )
+    assert shares == ["0.11"] * 9 + ["0.00"]  # from token 8 the head looks evenly at nine tokens
+
+
+def test_neurons_are_filtered(visit):
+    page = visit("#m/l1_h256/neurons")
+    total = int(page.locator("output").inner_text().split(" of ")[1])
+    page.locator("select").nth(1).select_option("role")
+    n_roles = int(page.locator("output").inner_text().split(" of ")[0])
+    assert 0 < n_roles < total
+    assert set(page.locator("table.neurons tbody tr td:nth-child(3)").all_inner_texts()) == {"◆ role"}
+
+
+def test_search_finds_heads_parts_and_words_of_texts(visit):
+    page = visit()
+    page.keyboard.press("/")
+    page.keyboard.type("l0h15")
+    results = page.locator("#results li")
+    assert "l1_h256 L0H15" in results.first.inner_text()
+    page.locator("#search").fill("tense carries")
+    assert results.count() >= 1
+    page.locator("#search").fill("upon time")
+    results.first.locator("a").click()
+    assert page.evaluate("location.hash").startswith("#m/")
+    assert not page.locator("#results").is_visible()
+    page.locator("#search").fill("<script>")
+    assert "<script>window.hacked=1</script>" in results.first.inner_text()
+
+
+def test_what_was_not_measured_says_how_to(visit):
+    page = visit("#m/l1_h64/heads")
+    assert "tslens heads --model l1_h64" in page.locator("#part").inner_text()
+    page.goto(page.url.replace("heads", "map"))
+    assert "tslens link --model l1_h64" in page.locator("#part").inner_text()
+
+
+def test_hostile_text_is_text(visit):
+    page = visit("#m/l1_h64/texts/0")
+    word = page.locator(".reading span").nth(8)
+    assert word.inner_text() == HOSTILE.replace("\u202e", "\\u202e")
+    assert "🙂 שלום" in page.locator("#part p", has_text="window.hacked").inner_text()
+
+
+@pytest.mark.parametrize(
+    "anchor",
+    ["", "#m/l1_h256/heads/L0H3", "#m/l1_h256/neurons", "#m/l1_h256/map/L0H15", "#m/l1_h256/texts/0/loss/8"],
+)
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_is_wider_than_the_screen(visit, anchor, width):
+    page = visit(anchor, viewport={"width": width, "height": 800}, color_scheme="dark")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator("h2:visible").count() > 0

@@ -1,0 +1,1 @@
+"""What was measured of several models, joined for one report."""

@@ -1,0 +1,1 @@
+"""The page of ``tslens report``: several models, their heads, neurons, maps and texts, all linked."""
