@@ -284,6 +284,14 @@ def paper_neurons() -> Evidence:
     return Evidence("holds" if all(n_roles.values()) else "cannot be told", words)
 
 
+_MARKS = {"reproduced": "◆", "contradicted": "✕", "not decidable": "○"}
+_STYLE = """.verdicts { width: 100%; }
+.verdicts th, .verdicts td { vertical-align: top; padding: 0.45rem 0.7rem; border-bottom: 1px solid var(--line); }
+.verdicts .verdict { white-space: nowrap; font-weight: 600; }
+.verdicts ul { margin: 0.15rem 0 0; padding-left: 1.1rem; color: var(--soft); font-size: 0.8125rem; }
+"""
+
+
 # Pages ------------------------------------------------------------------------------------------------------
 
 
@@ -318,12 +326,11 @@ def _cell(one: Evidence) -> str:
 
 def _page(items: Sequence[Item], compared: Mapping[str, Any], budget: str) -> str:
     head = ("item", "the paper says", "verdict", "shipped models, committed rows", "trained anew")
-    rows = "".join(
-        _row([one.name, one.says, one.verdict, _cell(one.shipped), _cell(one.anew)]) for one in items
-    )
+    rows = "".join(map(_row, items))
     main = (
-        '<section id="verdicts">\n<h2>Tables, figures and claims</h2>\n<div class="scroll"><table>\n'
-        f"<thead><tr>{''.join(f'<th>{escape(name)}</th>' for name in head)}</tr></thead>\n"
+        f"<style>\n{_STYLE}</style>\n"
+        '<section id="verdicts">\n<h2>Tables, figures and claims</h2>\n<div class="box"><table class="verdicts">\n'
+        f"<thead><tr>{''.join(f'<th scope=col>{escape(name)}</th>' for name in head)}</tr></thead>\n"
         f"<tbody>\n{rows}</tbody></table></div>\n<p>{escape(_agreement(compared))}</p>\n</section>\n"
         f'<section id="figures">\n<h2>Figures</h2>\n{"".join(_drawings(items))}</section>\n'
         + limits_section(
@@ -345,9 +352,18 @@ def _page(items: Sequence[Item], compared: Mapping[str, Any], budget: str) -> st
     )
 
 
-def _row(cells: Sequence[str]) -> str:
-    first, *rest = map(escape, cells)
-    return f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in rest)}</tr>\n'
+def _row(one: Item) -> str:
+    mark = _MARKS[one.verdict]
+    return (
+        f'<tr><th scope="row">{escape(one.name)}</th><td>{escape(one.says)}</td><td class="verdict">{mark} '
+        f"{escape(one.verdict)}</td>{_evidence(one.shipped)}{_evidence(one.anew)}</tr>\n"
+    )
+
+
+def _evidence(one: Evidence) -> str:
+    """What is told, and below it each figure in a line of its own."""
+    figures = "".join(f"<li>{escape(part)}</li>" for part in one.words.split("; ")) if one.words else ""
+    return f"<td>{escape(one.told)}{f'<ul>{figures}</ul>' if figures else ''}</td>"
 
 
 def _drawings(items: Sequence[Item]) -> Iterator[str]:
