@@ -194,3 +194,27 @@ def test_what_cannot_be_meant_is_refused(tslens, here, tmp_path, monkeypatch):
         "tslens grade --model shipped:l1_h64 --judge openai:gpt-4o"
         in tslens(*TABLE, "--judge", "openai:gpt-4o").err
     )
+
+
+def test_another_librarys_model_is_a_row_like_ours(tslens, here, tmp_path):
+    """A shipped model as transformers has it, its activation under another name: not taken for ours, same figures."""
+    from tslens.model.export import export_model
+
+    theirs = tmp_path / "their-model"
+    export_model(load_model("shipped:l1_h64"), "huggingface", theirs)
+    config = json.loads((theirs / "config.json").read_text())
+    (theirs / "config.json").write_text(json.dumps({**config, "activation_function": "gelu_pytorch_tanh"}))
+    done = tslens("link", "--table", MODELS[0], theirs, *SMALL, "--json")
+    assert done.code == 0, done.err
+    ours, other = json.loads(done.out)["rows"][:2]
+    assert (other["label"], other["cell"], other["n_layers"], other["d_model"]) == (
+        "their-model",
+        "their-model",
+        1,
+        64,
+    )
+    assert other["flops"] is None and other["n_tokens"] is None
+    assert other["n_parameters"] == ours["n_parameters"]
+    assert ours["measured"].keys() == other["measured"].keys()
+    for name, one in ours["measured"].items():
+        assert other["measured"][name]["mean"] == pytest.approx(one["mean"], abs=2e-4), name
