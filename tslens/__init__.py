@@ -51,6 +51,8 @@ _HOME = {
     "NeuronRole": "tslens.types",
     "write_atlas": "tslens.viz.atlas",
     "write_neuron_atlas": "tslens.viz.neurons_page",
+    "show": "tslens.viz.notebook",
+    "look": "tslens.viz.notebook",
     "train_model": "tslens.train.loop",
 }
 
@@ -99,6 +101,8 @@ if TYPE_CHECKING:
     from tslens.types import Story as Story
     from tslens.viz.atlas import write_atlas as write_atlas
     from tslens.viz.neurons_page import write_neuron_atlas as write_neuron_atlas
+    from tslens.viz.notebook import look as look
+    from tslens.viz.notebook import show as show
 
 
 def __getattr__(name: str) -> Any:

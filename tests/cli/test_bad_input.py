@@ -239,7 +239,7 @@ def test_bad_prompts(tslens, project, tmp_path):
 
 
 def test_wrong_usage_is_code_2(tslens):
-    assert tslens("heads").code == 2
+    assert tslens("export").code == 2
     assert tslens("heads", "--nonsense").code == 2
     assert tslens("fly").code == 2
 

@@ -32,7 +32,7 @@ class MethodName(StrEnum):
 
 
 def ablate(
-    model: options.Model,
+    model: options.Model = options.NEWEST,
     stories: options.Stories = None,
     n_stories: Annotated[
         int | None,

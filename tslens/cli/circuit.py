@@ -33,14 +33,18 @@ OurModel = Annotated[
     str,
     typer.Option(
         "--model",
-        help="A model of tslens's own: a name (l1_h256, l1_h256@seed2, shipped:l1_h256), a run folder or a checkpoint.",
+        help="A model of tslens's own: a name (l1_h256, l1_h256@seed2, shipped:l1_h256), a run folder or a checkpoint. "
+        "Default: the newest finished run.",
+        show_default=False,
+        callback=options.newest_unless(),
+        autocompletion=options.complete_model,
     ),
 ]
 
 
 def circuit(
-    model: OurModel,
     prompt: Annotated[str, typer.Option("--prompt", help="The text whose next token is explained.")],
+    model: OurModel = options.NEWEST,
     right: Annotated[
         str | None,
         typer.Option(

@@ -25,7 +25,7 @@ N_STORIES = 400
 
 
 def describe(
-    model: options.Model,
+    model: options.NamedModel,
     by: Annotated[str, typer.Option("--by", help="The large model's name at its server, as in gpt-4o-mini.")],
     out: Annotated[Path, typer.Option("--out", help="A .jsonl file to write.")],
     neuron: Annotated[

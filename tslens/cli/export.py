@@ -13,7 +13,7 @@ from tslens.cli.console import say, show, show_json
 
 def export(
     folder: Annotated[Path, typer.Argument(help="A new folder.")],
-    model: options.Model,
+    model: options.NamedModel,
     to: Annotated[
         Literal["huggingface", "hooked-transformer"],
         typer.Option(

@@ -16,7 +16,7 @@ DEFAULT_PROMPT = "Once upon a time"
 
 
 def generate(
-    model: options.Model,
+    model: options.Model = options.NEWEST,
     prompt: Annotated[
         str | None,
         typer.Option(

@@ -55,7 +55,12 @@ def grade(
     context: typer.Context,
     judge: JudgeName,
     model: Annotated[
-        str | None, typer.Option("--model", help="As of other commands; this or --completions.")
+        str | None,
+        typer.Option(
+            "--model",
+            help="As of other commands; this or --completions.",
+            autocompletion=options.complete_model,
+        ),
     ] = None,
     completions: Annotated[
         Path | None,

@@ -25,7 +25,7 @@ FIRST_ROWS = 24  # of the table on a terminal
 
 
 def heads(
-    model: options.Model,
+    model: options.Model = options.NEWEST,
     stories: options.Stories = None,
     n_stories: Annotated[int, typer.Option("--n-stories", help="Stories to read.")] = N_STORIES,
     probe: Annotated[

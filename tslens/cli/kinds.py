@@ -23,7 +23,7 @@ N_STORIES = 160
 
 
 def kinds(
-    model: options.Model,
+    model: options.Model = options.NEWEST,
     stories: options.Stories = None,
     n_stories: Annotated[int, typer.Option("--n-stories", help="Stories to read.")] = N_STORIES,
     figure: Annotated[

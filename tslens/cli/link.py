@@ -32,7 +32,12 @@ def link(
         list[str] | None, typer.Argument(help="With --table: the models of the table.", show_default=False)
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", help="The model that is mapped, as of other commands.")
+        str | None,
+        typer.Option(
+            "--model",
+            help="The model that is mapped, as of other commands.",
+            autocompletion=options.complete_model,
+        ),
     ] = None,
     table: Annotated[
         bool,

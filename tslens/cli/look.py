@@ -26,7 +26,13 @@ CANNOT_TELL = (
 def look(
     text: Annotated[str | None, typer.Argument(help="The text to read.")] = None,
     model: Annotated[
-        str | None, typer.Option("--model", help="Whose heads to show: see tslens heads --help.")
+        str | None,
+        typer.Option(
+            "--model",
+            help="Whose heads to show: see tslens heads --help. Default: the newest finished run.",
+            callback=options.newest_unless("labels"),
+            autocompletion=options.complete_model,
+        ),
     ] = None,
     labels: Annotated[
         bool, typer.Option("--labels", help="Show the labels of a story in place of a model's heads.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -31,12 +32,14 @@ from tslens.cli import (
     produces,
     programs,
     report,
+    runs,
     scaling,
     train,
     verify,
     weights,
 )
-from tslens.cli.console import printable
+from tslens.cli.completion import join_bash_words
+from tslens.cli.console import printable, set_quiet
 from tslens.errors import TslensError
 
 _INTERRUPTED = 130  # how typer ends after Ctrl-C
@@ -48,11 +51,11 @@ app = typer.Typer(
     add_completion=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    epilog="Any command takes --debug, which shows the traceback of an error. Exit codes: 0 done, 1 could not, "
-    "2 wrong usage, 3 partly done.",
+    epilog="Any command takes --quiet (nothing on standard error but warnings and errors) and --debug (the traceback "
+    "of an error). Exit codes: 0 done, 1 could not, 2 wrong usage, 3 partly done.",
 )
 PANELS: Mapping[str, tuple[Callable[..., None], ...]] = {
-    "Begin": (demo.demo, look.look, models.models, report.report),
+    "Begin": (demo.demo, look.look, models.models, runs.runs, report.report),
     "Stories, models, texts": (train.train, generate.generate, export.export),
     "What heads and neurons do": (
         heads.heads,
@@ -85,7 +88,10 @@ app.add_typer(audit.app, name="audit", rich_help_panel="Trust")
 @app.callback()
 def _main(
     version: bool = typer.Option(False, "--version", help="Print the version and end."),
+    quiet: bool = typer.Option(False, "--quiet", help="No progress and no explanations on standard error."),
 ) -> None:
+    if quiet:
+        set_quiet(True)
     if version:
         import tslens
 
@@ -95,8 +101,11 @@ def _main(
 
 def run() -> None:
     """Run a command; the entry point of ``tslens``."""
-    debug = "--debug" in sys.argv
-    sys.argv = [argument for argument in sys.argv if argument != "--debug"]
+    debug, quiet = _take("--debug"), _take("--quiet")
+    set_quiet(quiet)
+    join_bash_words(os.environ)
+    if os.environ.get("NO_COLOR"):
+        _draw_plainly()
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
         app()
@@ -116,6 +125,22 @@ def run() -> None:
         if debug:
             raise
         _fail(f"The system refused: {error}.", "Check space and permissions; --debug shows where.", 1)
+
+
+def _take(flag: str) -> bool:
+    """Whether a flag of any command stands in the command line, which is then without it; not behind ``--``."""
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    kept = [argument for argument in sys.argv[:end] if argument != flag]
+    sys.argv = kept + sys.argv[end:]
+    return len(kept) < end
+
+
+def _draw_plainly() -> None:
+    """Say that the terminal is a dumb one: without colour alone, help and tables would still be bold."""
+    if sys.stdout.isatty():
+        columns, lines = shutil.get_terminal_size()
+        os.environ |= {"COLUMNS": str(columns), "LINES": str(lines)}  # of a dumb one rich takes 80 by 25
+    os.environ["TERM"] = "dumb"
 
 
 def _fail(message: str, hint: str, code: int) -> None:

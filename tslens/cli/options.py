@@ -2,19 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from tslens.cli.completion import complete_model as complete_model
+from tslens.cli.console import say
+
+NEWEST = ""
+"""Default of a command's model: the newest finished run, which :data:`Model` puts in its place."""
+
+
+def newest_unless(*others: str) -> Callable[[typer.Context, str | None], str | None]:
+    """What fills in a model that was not named: the newest finished run, said on standard error.
+
+    ``others``: parameters that name something else in its place; with any of them the model stays unnamed. For
+    ``callback=`` of an option ``model``. Raises UsageError where there is no finished run.
+    """
+
+    def newest(context: typer.Context, value: str | None) -> str | None:
+        source = context.get_parameter_source("model")
+        is_named = source is None or source.name != "DEFAULT"
+        if is_named or context.resilient_parsing or any(context.params.get(name) for name in others):
+            return value  # what was given is read before what was not
+        from tslens.model.run_list import newest_run
+
+        path = newest_run().path
+        say(f"model: newest run, {path}")
+        return str(path)
+
+    return newest
+
+
+_MODEL = (
+    "Name of a run or shipped model (l1_h256, l1_h256@seed2, shipped:l1_h256); a run folder, checkpoint, "
+    "folder of transformers (GPT-Neo, GPT-2, Llama) or HookedTransformer, llama2.c .bin; or owner/name of the hub."
+)
 Model = Annotated[
     str,
     typer.Option(
         "--model",
-        help="Name of a run or shipped model (l1_h256, l1_h256@seed2, shipped:l1_h256); a run folder, checkpoint, "
-        "folder of transformers (GPT-Neo, GPT-2, Llama) or HookedTransformer, llama2.c .bin; or owner/name of the hub.",
+        help=f"{_MODEL} Default: the newest finished run.",
+        show_default=False,
+        callback=newest_unless(),
+        autocompletion=complete_model,
     ),
 ]
+NamedModel = Annotated[str, typer.Option("--model", help=_MODEL, autocompletion=complete_model)]
+"""Of commands that hand a model on, or pay for what is asked about it: there it is named."""
 SOURCES = ".jsonl or .jsonl.gz, .txt with <|endoftext|>, .parquet, author:N, or hub:OWNER/NAME:SPLIT."
 Stories = Annotated[
     str | None, typer.Option("--stories", help=f"Stories: {SOURCES} Default: the offline author.")

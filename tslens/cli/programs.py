@@ -25,7 +25,7 @@ WIDEST = 28  # of a program in the table
 
 
 def programs(
-    model: options.Model,
+    model: options.Model = options.NEWEST,
     stories: options.Stories = None,
     n_stories: Annotated[
         int, typer.Option("--n-stories", help="Stories: half for the fit, half to read.")

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from tslens.cli.console import LINE_SECONDS, counted, duration, say, show, show_json, show_table
+from tslens.cli.console import (
+    LINE_SECONDS,
+    counted,
+    duration,
+    moving_console,
+    say,
+    show,
+    show_json,
+    show_table,
+)
 from tslens.cli.train_speed import Speedometer
 
 if TYPE_CHECKING:
@@ -173,12 +182,11 @@ class Lines(Rows):
 @contextmanager
 def progress_rows(cells: Sequence[Cell], corpus: Corpus, device: str | None) -> Iterator[Rows]:
     """The rows on standard error, drawn anew twice a second; lines where that is no terminal."""
-    from rich.console import Console
     from rich.live import Live
 
-    console = Console(stderr=True)
+    console = moving_console()
     speed = Speedometer(corpus, device, cells[0].config.precision)
-    if not console.is_terminal:
+    if console is None:
         yield Lines(cells, speed)
         return
     rows = Rows(cells, speed)

@@ -26,7 +26,7 @@ CAUSES = (("qk", "edge"), ("qk", "mean"))
 
 
 def weights(
-    model: options.Model,
+    model: options.Model = options.NEWEST,
     stories: options.Stories = None,
     n_stories: Annotated[int, typer.Option("--n-stories", help="Stories to read.")] = N_STORIES,
     probe: Annotated[

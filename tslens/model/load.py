@@ -20,6 +20,7 @@ from tslens.corpus.hub_model import fetch_model, is_hub_model
 from tslens.corpus.tokenizer import StoryTokenizer
 from tslens.errors import ModelError, TslensError
 from tslens.files import RunFolder, read_json
+from tslens.model.run_list import RUNS as RUNS
 from tslens.model.shipped import Shipped, find_shipped, open_shipped, shipped_models
 from tslens.model.spec import ModelSpec
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from tslens.model.foreign import ForeignModel
     from tslens.model.transformer import TinyTransformer
 
-RUNS = Path("runs")
 SHIPPED = "shipped:"
 Kind = Literal["checkpoint", "shipped", "transformers", "hooked-transformer", "llama2c"]
 
