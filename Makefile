@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint bench bench-train models reproduce compat clean
+.PHONY: install browser demo test lint bench bench-train models reproduce docs compat clean
 
 install: $(STAMP)
 
@@ -12,6 +12,10 @@ $(STAMP): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,parser,ray,tensorboard,docs]"
 	touch $(STAMP)
+
+# Chromium for the browser tests, which skip without one.
+browser: install
+	$(BIN)/python tests/browser/get_chromium.py
 
 demo: install
 	rm -rf demo
@@ -50,6 +54,11 @@ models: install
 BUDGET ?= cpu
 reproduce: install
 	$(BIN)/python analysis/reproduce.py --budget $(BUDGET) --out reproduced-$(BUDGET)
+
+# The documents as a site of files: open site/index.html.
+docs: install
+	$(BIN)/python docs/make_commands.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # A second environment with version 3.9 of TransformerLens, then one checkpoint in all four libraries.
 compat: install .venv-tl3/.installed

@@ -1,6 +1,7 @@
 """Chromium, and how every test opens a page in it: from a file, listening for all that the page says or asks for."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,13 @@ LUMINANCE = """
 """
 
 
+def _chromium():
+    """Path of a Chromium: of the system, else the newest that playwright installed; None where there is neither."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    own = sorted(Path.home().glob(".cache/ms-playwright/chromium-*/chrome-linux*/chrome"))
+    return next(filter(None, map(shutil.which, names)), str(own[-1]) if own else None)
+
+
 @pytest.fixture(scope="module")
 def browser():
     """Chromium; the test skips where there is none, or no playwright.
@@ -23,10 +31,9 @@ def browser():
     Of a module, not of the session: playwright keeps an event loop running in this thread for as long as it is open.
     """
     sync_api = pytest.importorskip("playwright.sync_api")
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = next(filter(None, map(shutil.which, names)), None)
+    path = _chromium()
     if path is None:
-        pytest.skip("no Chromium on this machine")
+        pytest.skip("no Chromium on this machine; make browser installs one")
     with sync_api.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield chromium
