@@ -33,10 +33,15 @@ def result(tmp_path):
     words = ["scaling", str(tmp_path / "runs"), "--draws", "50", "--out", str(out)]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
-    found = json.loads(out.read_text())
-    found["provenance"]["command"] = shlex.join(["tslens", *words])  # the runner's own name stands there
-    write_json(out, found)
+    record = json.loads(record_of(out).read_text())
+    write_json(
+        record_of(out), {**record, "command": shlex.join(["tslens", *words])}
+    )  # not the runner's own name
     return out
+
+
+def record_of(path):
+    return path.with_suffix(".provenance.json")
 
 
 def verify(*arguments):
@@ -63,14 +68,12 @@ def test_an_honest_result_is_the_same_and_a_changed_number_is_found(result, tmp_
 def test_nothing_is_run_where_it_cannot_be(result, tmp_path):
     plan = verify(result, "--dry-run")
     assert plan.exit_code == 0 and "can be repeated" in plan.stdout
-    found = json.loads(result.read_text())
-    found["provenance"] |= {"data": "absent.jsonl", "data_sha256": "0" * 64}
-    write_json(result, found)
+    found = json.loads(record_of(result).read_text())
+    write_json(record_of(result), {**found, "data": "absent.jsonl", "data_sha256": "0" * 64})
     absent = verify(result)
     assert absent.exit_code == 3 and "absent.jsonl is not here" in absent.stdout
     mark = tmp_path / "mark"
-    found["provenance"] |= {"data": "", "data_sha256": "", "command": f"touch {mark}"}
-    write_json(result, found)
+    write_json(record_of(result), {**found, "data": "", "data_sha256": "", "command": f"touch {mark}"})
     refused = verify(result)
     assert refused.exit_code == 3 and "not repeated" in refused.stdout
     assert not mark.exists()
