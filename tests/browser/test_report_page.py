@@ -36,6 +36,7 @@ def sample(consistency, number):
         grade,
         WORDS,
         6,
+        len(WORDS) + 7,
         np.array([np.nan, *rng.uniform(0, 5, len(WORDS) - 1)]),
         [*map(str, HEADS), "L0.mlp"],
         changes,
@@ -119,6 +120,23 @@ def test_heads_and_what_they_carry_lead_to_each_other(visit):
     assert page.evaluate("location.hash") == "#m/l1_h256/heads/L0H14"
 
 
+def test_costs_are_those_of_the_map_and_what_is_cut_is_said(visit):
+    page = visit("#m/l1_h256/map/L0H15")
+    costs = {
+        row.component: row.delta_loss_nats
+        for row in load_map(REPORTS / "link/l1_h256.jsonl").rows
+        if row.status
+    }
+    told = page.locator("table.map tr", has_text="L0H15").locator("td").first.inner_text()
+    assert float(told.replace("−", "-")) == pytest.approx(costs["L0H15"], abs=6e-4)
+    page.goto(page.url.replace("map/L0H15", "texts/0"))
+    assert "cut at 10 of 17 tokens" in page.locator("#part").inner_text()
+    page.keyboard.press("j")
+    assert page.evaluate("location.hash") == "#m/l1_h256/texts/1"
+    page.goto(page.url.split("#")[0] + "#m/l9/heads")
+    assert page.locator("#lost").is_visible()
+
+
 def test_patterns_are_drawn(visit):
     page = visit("#m/l1_h256/heads/L0H3")
     page.locator(".pattern").scroll_into_view_if_needed()
@@ -151,6 +169,9 @@ def test_search_finds_heads_parts_and_words_of_texts(visit):
     results.first.locator("a").click()
     assert page.evaluate("location.hash").startswith("#m/")
     assert not page.locator("#results").is_visible()
+    page.locator("#search").fill("l0h15 l1_h256")
+    page.locator("#search").press("Enter")
+    assert page.evaluate("location.hash") == "#m/l1_h256/map/L0H15"  # what carries something comes first
     page.locator("#search").fill("<script>")
     assert "<script>window.hacked=1</script>" in results.first.inner_text()
 

@@ -218,3 +218,15 @@ def test_the_tour_runs_and_asks_for_nothing(tmp_path):
 def test_the_package_offers_them():
     assert tslens.show is show
     assert tslens.look is look
+
+
+def test_what_holds_no_records_is_refused_and_tables_of_pandas_are_shown():
+    import pandas as pd
+
+    import tslens
+    from tslens.errors import UsageError
+
+    assert "<td" in tslens.show(pd.DataFrame([{"head": "L0H0", "value": 0.5}]))._repr_html_()
+    for wrong in ("L0H0", 3, None):
+        with pytest.raises(UsageError, match="holds no records"):
+            tslens.show(wrong)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tslens.cli import options
-from tslens.cli.console import say, show, show_json, show_table
+from tslens.cli.console import counted, say, show, show_json, show_table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -143,7 +143,7 @@ def _chosen(head: str | None, n_layers: int, n_heads: int) -> HeadId | None:
     found = HeadId.parse(head)
     if found.layer >= n_layers or found.index >= n_heads:
         raise UsageError(
-            f"There is no head {found}: the model has {n_layers} layers of {n_heads} heads.",
+            f"There is no head {found}: the model has {counted(n_layers, 'layer')} of {counted(n_heads, 'head')}.",
             f"Choose one up to L{n_layers - 1}H{n_heads - 1}.",
         )
     return found

@@ -69,10 +69,18 @@ def show(records: Iterable[Any], columns: Sequence[str] | None = None) -> Table:
     """Records as a table: scores of heads, roles of neurons, grades, stories; any that have ``to_json`` or fields.
 
     ``columns``: which, and in which order; by default all that hold plain values, those of what a record holds by name
-    (``nulls``, ``cause``) left out. Reports of a scan (``score_heads``, ``classify_neurons``, ``ablate``) show
-    themselves; this is for the rows one picks from them.
+    (``nulls``, ``cause``) left out. A report of a scan (``score_heads``, ``classify_neurons``, ``ablate``) or a
+    table of pandas is all of its rows.
     Raises UsageError for what is no record, and for a column that no record has.
     """
+    if hasattr(records, "to_pandas"):
+        records = records.to_pandas()
+    if hasattr(records, "to_dict"):
+        records = records.to_dict("records")
+    if isinstance(records, str) or not isinstance(records, Iterable):
+        raise UsageError(
+            f"A {type(records).__name__} holds no records.", "Give a list of records, or a report."
+        )
     rows = [_row(one) for one in records]
     known = dict.fromkeys(name for row in rows for name in row)
     for name in columns or ():
@@ -164,6 +172,8 @@ def look(model: StoryModel, text: str, at: HeadId | NeuronId | str) -> Drawing:
     model without tokenizer.
     """
     component = _component(at) if isinstance(at, str) else at
+    if not isinstance(component, HeadId | NeuronId):
+        raise UsageError(f"{at!r} is no head or neuron.", "Give one as L0H3 or L0N117.")
     check_component(cast("Any", model), component)
     if model.tokenizer is None:
         raise ModelError(

@@ -62,6 +62,7 @@
     byId("view").hidden = !data;
     byId("overview").hidden = Boolean(data);
     document.body.classList.toggle("inside", Boolean(data));
+    byId("lost").hidden = kind !== "m" || Boolean(data);
     if (!data) {
       if (kind) byId(kind)?.scrollIntoView();
       return;
@@ -111,7 +112,7 @@
     results.hidden = !asked.length;
     if (!asked.length) return;
     all ??= entries();
-    const hits = all.filter(([name, what]) => asked.every((word) => `${name} ${what}`.toLowerCase().includes(word)));
+    const hits = all.filter(([name, what, , status = ""]) => asked.every((word) => `${name} ${what} ${status}`.toLowerCase().includes(word)));
     hits.sort((a, b) => (rank[a[3]] ?? 0) - (rank[b[3]] ?? 0));
     const shown = hits.slice(0, 40).map(([name, what, where]) => {
       const line = make("li");
@@ -126,12 +127,32 @@
     results.replaceChildren(...shown);
   }
   byId("search").addEventListener("input", search);
+  byId("search").addEventListener("keydown", (event) => {
+    const first = byId("results").hidden ? null : byId("results").querySelector("a");
+    if (event.key === "Enter" && first) first.click();
+    if (event.key === "ArrowDown" && first) first.focus();
+    if (event.key === "ArrowDown") event.preventDefault();
+  });
+  byId("results").addEventListener("keydown", (event) => {
+    const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (!by) return;
+    event.preventDefault();
+    const links = [...byId("results").querySelectorAll("a")];
+    (links[links.indexOf(event.target) + by] ?? byId("search")).focus();
+  });
   byId("results").addEventListener("click", ({ target }) => {
     if (target.closest("a")) byId("results").hidden = true;
   });
 
   // Keys: / search; j and k the next and the previous of what is listed; Escape back.
   function step(by) {
+    const [, name, tab, what, ...how] = places();
+    const texts = model(name)?.texts ?? [];
+    if (tab === "texts" && texts[what]) {
+      const to = Math.max(0, Math.min(texts.length - 1, Number(what) + by));
+      location.hash = address(name, "texts", to, ...how.slice(0, 1));
+      return;
+    }
     const listed = [...document.querySelectorAll("#view:not([hidden]) [data-listed]")].filter((one) => one.offsetParent);
     if (!listed.length) return;
     const now = listed.findIndex((one) => one.getAttribute("aria-current") === "true");

@@ -57,10 +57,16 @@ window.drawPart = (() => {
   function choice(label, options, change) {
     const field = make("label", `${label} `);
     const select = make("select");
-    for (const [value, text] of options) {
+    const groups = new Map();
+    for (const [value, text, group] of options) {
       const option = make("option", text);
       option.value = value;
-      select.append(option);
+      if (group && !groups.has(group)) {
+        groups.set(group, make("optgroup"));
+        groups.get(group).label = group;
+        select.append(groups.get(group));
+      }
+      (groups.get(group) ?? select).append(option);
     }
     select.addEventListener("input", () => change(select.value));
     field.append(select);
@@ -292,7 +298,7 @@ window.drawPart = (() => {
       const found = cells.flatMap((pair) => (graded ? pair : [pair[0]])).map((one) => {
         if (!one) return cell("td", "–");
         const [amount, share, status, told] = one;
-        const shown = cell("td", `${marks[status]} ${amount}`.trim());
+        const shown = cell("td", `${status === "hinders" ? "" : marks[status]} ${amount}`.trim());
         shown.className = `${share < 0 ? "n" : "p"} ${status}`;
         shown.style.setProperty("--x", (status === "carries" || status === "candidate" ? Math.min(1, Math.abs(share)) : 0.12 * Math.min(1, Math.abs(share))).toFixed(2));
         shown.title = `${told}; ${status}`;
@@ -327,7 +333,7 @@ window.drawPart = (() => {
           own.map((one) => [`${marks[one.status]} ${one.name}${one.evidence === "grade" ? ", graded" : ""}`, one.status === "carries" || one.status === "candidate" ? "value" : "lexical", ...one.share, one.expected ?? undefined]),
           [Math.min(0, ...all), Math.max(0.05, ...all)],
           shown,
-          unit,
+          "",
           `${unit} lost, by measure`,
         ),
       );
@@ -371,7 +377,7 @@ window.drawPart = (() => {
     });
     const headings = [["text", "ascending"], ...(graded ? criteria.map((name) => [name, "ascending"]) : []), ["nats a token", "descending"], ["how it goes on", null]];
     const note = graded
-      ? `Grades by ${data.judge === "local" ? "the local judge" : data.judge}, least consistent first. Choose a text to read it token by token.`
+      ? `${data.texts.length} of ${data.n_graded} texts, graded by ${data.judge === "local" ? "the local judge" : data.judge}: of each grade a low one, of all the best and the middle. Choose one to read it token by token.`
       : "Nothing was graded: these were written for this page. Choose one to read it token by token.";
     place.replaceChildren(make("p", note, "hint"), table(headings, rows, "list"));
   }
@@ -396,36 +402,43 @@ window.drawPart = (() => {
     top.append(back, grades);
 
     const options = [["loss", "what each token costs"]];
-    for (const name of text.components) options.push([`change ${name}`, `change without ${name}`]);
-    for (const name of heads) options.push([`head ${name}`, `where ${name} looks`]);
-    for (const name of fired) options.push([`neuron ${name}`, `where ${name} fires`]);
+    for (const name of text.components) options.push([`change ${name}`, `change without ${name}`, "what changes without a part"]);
+    for (const name of heads) options.push([`head ${name}`, `where ${name} looks`, "where a head looks"]);
+    for (const name of fired) options.push([`neuron ${name}`, `where ${name} fires`, "where a neuron fires"]);
     const field = choice("colour", options, (way) => go(way, asked));
     field.querySelector("select").value = shown;
     const looking = shown.startsWith("head ") ? (asked ?? text.tokens.length - 1) : asked;
     const words = tokens(text, shown, looking, (at) => go(shown, at));
     const left = make("div");
-    left.append(top, field, make("p", "Pale: what the model was given. Blue: more, orange: less. Choose a token to see what changes it.", "hint"), words);
+    left.append(top, field, make("p", "Slanted: what the model was given. Blue: more, orange: less. Choose a token to see what changes it.", "hint"), words);
+    if (text.of > text.tokens.length) left.append(make("p", `… cut at ${text.tokens.length} of ${text.of} tokens; the grade is of the whole text.`, "hint"));
     if (text.assessment) left.append(make("h3", "What the judge wrote"), make("p", text.assessment));
 
     const card = make("article", "", "card");
     if (asked === null || asked === 0) {
       card.append(make("h2", "The parts that change this text most"), make("p", "Sum of the changes over the tokens that the model wrote, each part's mean in its place.", "hint"));
       const totals = text.components.map((name) => [numbers.total(name), name]).sort(([a], [b]) => b - a);
-      card.append(bars(data, i, totals.slice(0, 10), asked));
+      card.append(...bars(data, i, totals, asked));
     } else {
       const title = make("h2");
       title.append(make("q", text.tokens[asked].trim() || text.tokens[asked]), make("small", ` token ${asked}: ${text.losses[asked]?.toFixed(2)} nats`));
       card.append(title, make("p", "How many nats more it costs without each part, the largest changes first; one text, no null.", "hint"));
       const changes = text.components.map((name) => [numbers.change(name, asked), name]).sort(([a], [b]) => Math.abs(b) - Math.abs(a));
-      card.append(bars(data, i, changes.slice(0, 10), asked));
+      card.append(...bars(data, i, changes, asked));
     }
     const head = shown.startsWith("head ") ? shown.slice(5) : shown.startsWith("change ") && numbers.patterns.has(shown.slice(7)) ? shown.slice(7) : null;
     if (head) card.append(make("h3", `The pattern of ${head}`), pattern(text, head));
     place.replaceChildren(split(left, card));
     if (asked !== null) words.querySelector("[aria-pressed=true]")?.focus({ preventScroll: true });
   }
-  // Components with their changes: each leads to its card, its bar to the text coloured by it.
+  // The first heads, and whole attentions and MLPs apart: beside these no head could be seen.
   function bars(data, i, found, asked) {
+    const heads = found.filter(([, name]) => isHead(name)).slice(0, 8);
+    const halves = found.filter(([, name]) => !isHead(name)).slice(0, 4);
+    return [barsOf(data, i, heads, asked), make("h3", "Whole attention and MLP of a layer"), barsOf(data, i, halves, asked)];
+  }
+  // Components with their changes: each leads to its card, its figure to the text coloured by it.
+  function barsOf(data, i, found, asked) {
     const most = Math.max(0.01, ...found.map(([value]) => Math.abs(value)));
     const list = make("ol", "", "bars");
     for (const [value, name] of found) {

@@ -22,7 +22,7 @@ from tslens.link.effects import StoryRows
 from tslens.model.story_model import StoryModel
 from tslens.types import Grade, Graded, HeadId, NeuronId
 
-MOST_TOKENS = 160
+MOST_TOKENS = 240
 N_PATTERNS = 3  # heads of a text whose pattern is kept: those that change its tokens most
 
 
@@ -30,7 +30,8 @@ N_PATTERNS = 3  # heads of a text whose pattern is kept: those that change its t
 class Sample:
     """A text with its grade, read token by token.
 
-    ``first``: index of the first token that the model wrote. ``losses``: nats of each token, NaN of the first.
+    ``first``: index of the first token that the model wrote. ``n_tokens``: of the whole text, of which the first are
+    held. ``losses``: nats of each token, NaN of the first.
     ``changes``: what each component's mean in its place adds to a token's loss. ``patterns``: attention of a few heads.
     ``activations``: of the neurons that were asked for.
     """
@@ -38,6 +39,7 @@ class Sample:
     outcome: Outcome
     tokens: Sequence[str]
     first: int
+    n_tokens: int
     losses: Float[np.ndarray, " token"]
     components: Sequence[str]
     changes: Float[np.ndarray, "component token"]
@@ -106,6 +108,7 @@ def read_sample(
     graded: Graded = outcome.graded
     before = tokenizer.encode(graded.prompt)
     ids = [tokenizer.start_id, *tokenizer.encode(graded.prompt + graded.completion)]
+    n_tokens = len(ids)
     ids = ids[: min(MOST_TOKENS, model.cfg.n_ctx)]
     tokens = torch.tensor([ids])
     targets = torch.cat([tokens[:, 1:], torch.zeros(1, 1, dtype=torch.long)], 1)
@@ -127,6 +130,7 @@ def read_sample(
         outcome,
         tokenizer.token_strings(ids),
         min(1 + len(before), len(ids)),
+        n_tokens,
         np.concatenate([[np.nan], read.clean]),
         [str(one) for one in components],
         changes,

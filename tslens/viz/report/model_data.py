@@ -43,6 +43,9 @@ def model_data(part: ModelPart, *, has_patterns: bool = True) -> dict[str, Any]:
         "neurons": _neurons(part),
         "map": None if part.map is None else _map(part.map),
         "texts": [_text(one, has_patterns=has_patterns or i == 0) for i, one in enumerate(part.samples)],
+        "n_graded": 0
+        if part.grades is None
+        else len({id(one) for one in part.grades.grades if not one.graded.repeat}),
         "judge": None if part.grades is None else str(part.grades.header.get("judge", "")),
         "origins": {name: asdict(origin) for name, origin in part.origins.items()},
     }
@@ -115,7 +118,11 @@ def _map(report: MapReport) -> dict[str, Any]:
     for cell in report.matrix():
         row = cells.setdefault(visible(cell.component), [])
         row.append([_figure(one, amounts) for one in (cell.readout, cell.grade)])
-    costs = {visible(row.component): row.delta_loss_nats for row in report.rows if row.evidence == "readout"}
+    costs = {
+        visible(row.component): row.delta_loss_nats
+        for row in report.rows
+        if row.evidence == "readout" and row.status is not None  # by the mean, as the shares are
+    }
     has_grades = any(row.evidence == "grade" for row in report.rows)
     order = [visible(name) for name in in_order(report.components)]
     return {
@@ -159,6 +166,7 @@ def _text(sample: Sample, *, has_patterns: bool) -> dict[str, Any]:
         "key": visible(outcome.graded.key),
         "tokens": [visible(token) for token in sample.tokens],
         "first": sample.first,
+        "of": sample.n_tokens,
         "losses": [None if np.isnan(loss) else round(float(loss), 2) for loss in sample.losses],
         "components": list(sample.components),
         "largest": [float(f"{one:.4g}") for one in largest],

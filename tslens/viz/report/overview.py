@@ -34,7 +34,7 @@ def link_to(part: ModelPart, text: str, *places: object) -> str:
 def models_section(parts: Sequence[ModelPart]) -> str:
     """A row for each model: shape, loss, grades, what was found."""
     graded = any(part.grades is not None and part.grades.summary.means for part in parts)
-    names = ["model", "layers", "width", "heads", "parameters", "bits per byte", "of the 4-gram"]
+    names = ["model", "layers", "width", "heads", "parameters", "bits per byte", "4-gram"]
     names += [*CRITERIA, "texts graded"] if graded else []
     names += ["heads with a role", "neurons with a role", "carry something"]
     heads = "".join(_heading(name) for name in names)
@@ -201,7 +201,7 @@ def summary(parts: Sequence[ModelPart]) -> str:
             alone.update(
                 {row.measure for row in _carrying(part) if _is_head(row) and row.evidence == "readout"}
             )
-        found = [f"{spoken(name)} in {count}" for name, count in alone.most_common(3)]
+        found = [f"{spoken(name)} in {count}" for name, count in sorted(alone.items(), key=_most_first)[:3]]
         of = "" if n == 1 else f", {len(mapped)} of them with a map of capabilities"
         said = f"single heads carry {', '.join(found)}" if found else "no single head carries a capability"
         first += f"{of}: {said}"
@@ -212,6 +212,10 @@ def summary(parts: Sequence[ModelPart]) -> str:
         n_heads = sum(part.n_layers * part.n_heads for part in with_roles)
         told.append(f"{total} of {n_heads} heads have a tested role")
     return ". ".join(told) + "."
+
+
+def _most_first(item: tuple[str, int]) -> tuple[int, str]:
+    return -item[1], item[0]
 
 
 def _is_head(row: MapRow) -> bool:

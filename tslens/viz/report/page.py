@@ -91,6 +91,7 @@ def _search() -> str:
         'placeholder="Search: L0H5, subject, tense, a word of a text" autocomplete="off" aria-controls="results">'
         "</label> <small>keys: <kbd>/</kbd> search, <kbd>j</kbd> <kbd>k</kbd> next and previous, <kbd>Esc</kbd> back"
         '</small>\n<ol id="results" hidden></ol>\n</nav>\n'
+        '<p id="lost" class="says" hidden>This page holds no model of that name.</p>\n'
     )
 
 

@@ -13,6 +13,7 @@ from tslens.viz.page import escape
 
 MOST_ROWS = 60  # of a drawing's data that stand below it
 MOST_BYTES = 400_000  # of a drawing
+_FIGURE = re.compile(r"^figure0*(\d+)$")
 _LONG = re.compile(r"\d+\.\d{3,}")  # places of a drawing, in points: two digits behind the point are enough
 
 
@@ -49,7 +50,7 @@ def _opening(markdown: str) -> tuple[str, str]:
         if text.startswith("# ") and not title:
             title = text.removeprefix("# ")
         elif text and text[0] not in "#|-*`<!":
-            return title, text.replace("`", "").replace("**", "")
+            return title, text.replace("`", "").replace("*", "")
     return title, ""
 
 
@@ -70,7 +71,8 @@ def _drawing(path: Path) -> str:
         lambda found: f"{float(found[0]):.2f}", path.read_text(encoding="utf-8", errors="replace")
     )
     held = base64.b64encode(text.encode()).decode()
-    name = path.stem.replace("_", " ")
+    name = _FIGURE.sub(r"Figure \1 of the paper", path.stem.replace("_", " "))
+    name = f"{path.parent.name}: {name}" if name == path.stem and path.stem != path.parent.name else name
     return (
         f'<figure><img class="print" loading="lazy" alt="{escape(name)}; its data stands below" '
         f'src="data:image/svg+xml;base64,{held}"><figcaption>{escape(name)}</figcaption>\n'
