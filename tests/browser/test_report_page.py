@@ -122,11 +122,8 @@ def test_heads_and_what_they_carry_lead_to_each_other(visit):
 
 def test_costs_are_those_of_the_map_and_what_is_cut_is_said(visit):
     page = visit("#m/l1_h256/map/L0H15")
-    costs = {
-        row.component: row.delta_loss_nats
-        for row in load_map(REPORTS / "link/l1_h256.jsonl").rows
-        if row.status
-    }
+    rows = load_map(REPORTS / "link/l1_h256.jsonl").rows
+    costs = {one.component: one.delta_loss_nats for one in rows if one.status and one.evidence == "readout"}
     told = page.locator("table.map tr", has_text="L0H15").locator("td").first.inner_text()
     assert float(told.replace("−", "-")) == pytest.approx(costs["L0H15"], abs=6e-4)
     page.goto(page.url.replace("map/L0H15", "texts/0"))
