@@ -93,14 +93,17 @@ def test_from_a_low_grade_to_a_head_and_back(visit):
     assert [row.split("\t")[1].strip() for row in rows.all_inner_texts()] == ["2.0", "7.0"]
     rows.first.locator("a").click()
     page.locator(".reading span").nth(6).click()
+    page.wait_for_function("location.hash.endsWith('/6') && document.querySelector('.card h2 q')")
     assert "Tom" in page.locator(".card h2").inner_text()
     first = page.locator(".bars li").first
     assert "L0H3" in first.inner_text() and "+1.25" in first.inner_text()
     assert "−0.50" in page.locator(".bars li").nth(1).inner_text()
     first.locator("a").first.click()
+    page.locator("a.tile").first.wait_for()
     card = page.locator(".card")
     assert card.locator("h2").inner_text().startswith("L0H3")
     card.locator("a", has_text="text b").first.click()
+    page.locator(".reading").wait_for()
     assert page.locator("select").input_value() == "change L0H3"
     for expected in ("#m/l1_h256/texts", "#m/l1_h256", "#models"):
         page.keyboard.press("Escape")
@@ -113,6 +116,7 @@ def test_heads_and_what_they_carry_lead_to_each_other(visit):
     assert page.locator("a.tile").count() == 16
     page.locator(".card a", has_text="tense").first.click()
     assert page.evaluate("location.hash") == "#m/l1_h256/map/L0H15"
+    page.locator("table.map").wait_for()
     assert page.locator("table.map tr.chosen th").inner_text().startswith("L0H15")
     page.locator(".card a", has_text="What L0H15 looks at").click()
     assert page.evaluate("location.hash") == "#m/l1_h256/heads/L0H15"
