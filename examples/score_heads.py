@@ -6,7 +6,7 @@ import tslens
 from tslens.corpus.stories import is_validation
 
 model = tslens.load_model(sys.argv[1] if len(sys.argv) > 1 else "l1_h256")
-stories = [story for story in tslens.read_stories("author:1600") if is_validation(story)]
+stories = list(tslens.read_stories("author:1600", keep=is_validation))
 probes = ["previous_token", "first_token", "sentence_end"]
 report = tslens.score_heads(model, stories, probes=probes, n_explain=50, seed=0)  # causes on the first 50
 

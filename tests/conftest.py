@@ -131,6 +131,63 @@ def story_file(stories, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def told_before():
+    """What takes the place of the two steps of ``write_stories``: each story is told once, and labelled once."""
+    from functools import lru_cache
+
+    from tslens.corpus import author
+
+    tell, label, made = lru_cache(8192)(author._tell), author._labelled, {}
+
+    def labelled(told, index, seed):
+        if id(told) not in made:
+            made[id(told)] = told, label(told, index, seed)  # held, so that no other has its id
+        return made[id(told)][1]
+
+    return {"_tell": tell, "_labelled": labelled}
+
+
+@pytest.fixture(scope="module")
+def told_once(told_before):
+    """A module that uses it never waits for a story of the offline author that was told before in this process.
+
+    A scan of 40 stories has 800 told, as one in twenty is of the validation side. Not for tests of the author itself.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name, step in told_before.items():
+            patch.setattr(f"tslens.corpus.author.{name}", step)
+        yield
+
+
+@pytest.fixture(scope="session")
+def make_scans_small():
+    """A function that makes scans small, for as long as its patch holds: not for tests of truths and nulls.
+
+    Random twins of heads are four, not 17, those of neurons three, not ten, of a match two, not six, of programs one,
+    not two; the doses of a role's neurons are one, not three; the sequences of random tokens, on which induction is
+    read, 64, not 256.
+    """
+
+    def make(patch):
+        patch.setattr("tslens.probes.twins.N_TWINS", {"fresh": 1, "redrawn": 3})
+        patch.setattr("tslens.probes.neurons.classify.N_TWINS", 3)
+        patch.setattr("tslens.probes.matching.heads.N_TWINS", 2)
+        patch.setattr("tslens.probes.programs.score.N_TWINS", 1)
+        patch.setattr("tslens.probes.neurons.dose.SHARES", (0.5,))
+        patch.setattr("tslens.probes.induction.N_SEQUENCES", 64)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def small_scans(make_scans_small):
+    """Small scans in a whole module."""
+    with pytest.MonkeyPatch.context() as patch:
+        make_scans_small(patch)
+        yield
+
+
+@pytest.fixture(scope="session")
 def real_stories():
     """The path of 16,000 real TinyStories; the test skips where they are absent."""
     folder = Path(os.environ.get("TSLENS_DATA", Path(__file__).parents[2] / "shared" / "data"))

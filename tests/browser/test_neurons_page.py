@@ -9,7 +9,7 @@ from tslens.probes.neurons.classify import classify_neurons
 from tslens.viz.neuron_text_page import write_neuron_text_page
 from tslens.viz.neurons_page import summary, write_neuron_atlas
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("small_scans")]
 HOSTILE = "</script><img src=x onerror='window.hacked=1'>"
 
 
@@ -17,7 +17,7 @@ HOSTILE = "</script><img src=x onerror='window.hacked=1'>"
 def report():
     model = tslens.load_model("shipped:l1_h64")
     stories = list(tslens.write_stories(40, seed=3))
-    return model, classify_neurons(model, stories, seed=0, n_explain=16, exclude=())
+    return model, classify_neurons(model, stories, seed=0, n_explain=12, exclude=())
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*below 30 intervals are too nar
 OF_AUTHOR = ("--stories", "author:40:7", "--n-stories", 40)
 
 
-def test_a_model_against_itself(tslens):
+def test_a_model_against_itself(tslens, make_scans_small, monkeypatch):
+    make_scans_small(monkeypatch)
     done = tslens("compare", "shipped:l1_h64", "shipped:l1_h64@seed0", *OF_AUTHOR, "--json")
     assert done.code == 0, done.err
     told = json.loads(done.out)
@@ -35,7 +36,8 @@ def short(tmp_path_factory):
     return path
 
 
-def test_a_checkpoint_and_a_model_with_other_tokens(tslens, project, short):
+def test_a_checkpoint_and_a_model_with_other_tokens(tslens, project, short, make_scans_small, monkeypatch):
+    make_scans_small(monkeypatch)
     checkpoint = "runs/l2_h32/seed0/checkpoints/step_000008.safetensors"
     done = tslens("compare", checkpoint, "shipped:l1_h64", "--stories", short, "--n-stories", 40)
     assert done.code == 0, done.err

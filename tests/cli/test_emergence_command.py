@@ -15,7 +15,10 @@ from tslens.model.load import load_model
 from tslens.probes.held_out import HeldOut, loss_on
 from tslens.types import HeadId, HeadScore
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*intervals are too narrow:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*intervals are too narrow:UserWarning"),
+    pytest.mark.usefixtures("small_scans"),
+]
 STEPS = [0, 16, 40]
 SMALL = (
     "--stories",

@@ -5,6 +5,8 @@ import json
 import pytest
 import torch
 
+pytestmark = pytest.mark.usefixtures("told_once", "small_scans")
+
 
 @pytest.fixture(scope="module")
 def folder(tokenizer, tmp_path_factory):
@@ -46,16 +48,19 @@ def test_heads(tslens, folder, story_file, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def papers_folder(tmp_path_factory):
-    """A shipped GPT-Neo as transformers has it, its activation under another name, so that it is not taken for ours."""
+    """A function: a shipped GPT-Neo as transformers has it, its activation renamed, so that it is not read as ours."""
     from tslens.model.export import export_model
     from tslens.model.load import load_model
 
-    path = tmp_path_factory.mktemp("foreign") / "their-l4_h64"
-    export_model(load_model("shipped:l4_h64"), "huggingface", path)
-    config = json.loads((path / "config.json").read_text())
-    assert config["activation_function"] == "gelu_new"
-    (path / "config.json").write_text(json.dumps({**config, "activation_function": "gelu_pytorch_tanh"}))
-    return path
+    def made(name):
+        path = tmp_path_factory.mktemp("foreign") / f"their-{name}"
+        export_model(load_model(f"shipped:{name}"), "huggingface", path)
+        config = json.loads((path / "config.json").read_text())
+        assert config["activation_function"] == "gelu_new"
+        (path / "config.json").write_text(json.dumps({**config, "activation_function": "gelu_pytorch_tanh"}))
+        return path
+
+    return made
 
 
 @pytest.mark.filterwarnings("ignore:.*intervals are:UserWarning")
@@ -63,7 +68,7 @@ def test_roles_and_causes_are_those_of_the_same_model_of_ours(tslens, papers_fol
     """Random twins differ, so which rows are candidates may; what was measured of a row in both may not."""
     monkeypatch.chdir(tmp_path)
     explained = []
-    for model in (papers_folder, "shipped:l4_h64"):
+    for model in (papers_folder("l4_h64"), "shipped:l4_h64"):
         probes = ["--probe", "action", "--probe", "distance_2", "--probe", "previous_token"]
         done = tslens("heads", "--model", model, "--n-stories", 40, "--n-explain", 12, *probes, "--json")
         assert done.code == 0, done.err
@@ -120,14 +125,14 @@ def test_neurons_are_those_of_the_same_model_of_ours(tslens, papers_folder, tmp_
     """Random twins differ, so which rows are candidates may; what was measured of a neuron in both may not."""
     monkeypatch.chdir(tmp_path)
     measured = []
-    for model in (papers_folder, "shipped:l4_h64"):
+    for model in (papers_folder("l2_h64"), "shipped:l2_h64"):
         done = tslens(
-            "neurons", "--model", model, "--layer", 3, "--n-stories", 40, "--n-explain", 12, "--json"
+            "neurons", "--model", model, "--layer", 1, "--n-stories", 40, "--n-explain", 12, "--json"
         )
         assert done.code == 0, done.err
         measured.append({row["neuron"]: row for row in json.loads(done.out)["neurons"]})
     theirs, ours = measured
-    assert theirs.keys() == ours.keys() == {f"L3N{index}" for index in range(256)}
+    assert theirs.keys() == ours.keys() == {f"L1N{index}" for index in range(256)}
     same = [name for name in ours if ours[name]["role"] is not None]
     n_causes = 0
     for name in same:

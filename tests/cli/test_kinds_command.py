@@ -10,6 +10,7 @@ from tslens.cli.kinds import kinds
 from tslens.errors import UsageError
 from tslens.probes.kinds.report import KINDS, SHARES, load_head_kinds
 
+pytestmark = pytest.mark.usefixtures("told_once")
 SCAN = ("--model", "shipped:l1_h64", "--n-stories", "24")
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from tslens.link.map_report import STATUSES, load_map
 
+pytestmark = pytest.mark.usefixtures("told_once")
 MODEL = ("link", "--model", "shipped:l1_h64", "--stories", "author:60:7", "--n-stories", 6, "--pairs", 40)
 HEADER = {
     *("schema", "model", "checkpoint", "weights_sha256", "stories", "data_sha256", "n_stories", "n_pairs"),

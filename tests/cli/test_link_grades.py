@@ -23,6 +23,7 @@ from tslens.link.story_costs import CostStories
 from tslens.model.load import find_model
 from tslens.types import Grade, Graded, GradeFailure
 
+pytestmark = pytest.mark.usefixtures("told_once")
 MODEL = ("link", "--model", "shipped:l1_h64", "--stories", "author:60:7", "--n-stories", 6, "--pairs", 20)
 STEM = "author-60-7_model_n6_seed0_pairs20"
 OF_JUDGE = {

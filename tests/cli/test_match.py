@@ -10,6 +10,7 @@ from tslens.cli.match import match
 from tslens.errors import ModelError, UsageError
 from tslens.probes.matching.results import load_match
 
+pytestmark = pytest.mark.usefixtures("told_once", "small_scans")
 app = typer.Typer()
 app.command()(match)
 

@@ -7,6 +7,7 @@ import pytest
 from tslens.files import read_jsonl
 from tslens.probes.neurons.results import SCHEMA, load_neuron_roles
 
+pytestmark = pytest.mark.usefixtures("told_once", "small_scans")
 ROW = {"neuron", "role", "auroc", "low", "high", "variance", "variance_beyond_token", "nulls", "p", "status"}
 ROW |= {"basis", "writes", "cause", "kind"}
 SCAN = ("neurons", "--model", "shipped:l1_h64", "--n-stories", 40, "--n-explain", 24)
@@ -71,7 +72,7 @@ def test_one_layer_in_a_table_and_the_same_twice(tslens, project):
 
 def test_a_page_of_neurons(tslens, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    done = tslens(*SCAN[:4], 30, "--n-explain", 12, "--html", "neurons.html")
+    done = tslens(*SCAN[:4], 30, "--n-explain", 0, "--html", "neurons.html")
     assert done.code == 0, done.err
     assert "wrote neurons.html" in done.out and "256 neurons: " in done.out
     page = (tmp_path / "neurons.html").read_text(encoding="utf-8")

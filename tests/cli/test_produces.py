@@ -1,7 +1,6 @@
 """``tslens produces`` and ``tslens audit production`` as a user runs them."""
 
 import json
-from itertools import islice
 
 import pytest
 import typer
@@ -12,10 +11,9 @@ from tslens.cli.audit_production import production
 from tslens.cli.produces import produces
 from tslens.errors import UsageError
 from tslens.files import read_jsonl
-from tslens.probes.production import produce
 from tslens.probes.production.results import SCHEMA, load_production
-from tslens.probes.twins import random_twins
 
+pytestmark = pytest.mark.usefixtures("told_once", "small_scans")
 ROW = {
     "head",
     "kind",
@@ -39,14 +37,6 @@ def run(command, *arguments):
     app = typer.Typer()
     app.command()(command)
     return CliRunner().invoke(app, [str(one) for one in arguments])
-
-
-@pytest.fixture
-def few_twins(monkeypatch):
-    """Two random twins, where the test does not ask about them."""
-    monkeypatch.setattr(
-        produce, "random_twins", lambda model, *, seed: islice(random_twins(model, seed=seed), 2)
-    )
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +87,7 @@ def test_the_file_has_the_same_rows(found, folder):
     assert record["seed"] == 0
 
 
-def test_a_table_and_the_same_twice(tmp_path, monkeypatch, few_twins):
+def test_a_table_and_the_same_twice(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     scan = ("--model", "shipped:l1_h64", "--n-stories", 30, "--n-explain", 0, "--out")
     done = [run(produces, *scan, name) for name in ("one", "two")]
@@ -115,7 +105,7 @@ def test_what_no_number_is(option, tmp_path, monkeypatch):
     assert isinstance(done.exception, UsageError) and "-1" in str(done.exception)
 
 
-def test_total_contributions_have_a_file_of_their_own(tmp_path, monkeypatch, few_twins):
+def test_total_contributions_have_a_file_of_their_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = run(produces, *SCAN[:3], 30, "--n-explain", 0, "--total", "--out", "total", "--json")
     assert done.exit_code == 0, done.output
@@ -124,10 +114,11 @@ def test_total_contributions_have_a_file_of_their_own(tmp_path, monkeypatch, few
     assert load_production(path)[0]["way"] == "total"
 
 
-def test_the_audit_writes_its_cases(tmp_path, monkeypatch, few_twins):
+def test_the_audit_writes_its_cases(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(audit, "QUICK", audit.ProductionSize(60, 1, 1, 30))
+    monkeypatch.setattr(audit, "QUICK", audit.ProductionSize(30, 1, 1, 30))
     monkeypatch.setattr(audit, "WAYS", ("direct",))
+    monkeypatch.setattr("tslens.probes.twins.N_TWINS", {"fresh": 1, "redrawn": 1})
     done = run(production, "--quick", "--only", "hand-set", "--out", "audit.jsonl")
     header, rows = read_jsonl(tmp_path / "audit.jsonl", "tslens.audit_production_case/2")
     n_failed = sum(not one["passed"] for one in header["checks"])

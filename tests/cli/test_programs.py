@@ -6,7 +6,10 @@ import pytest
 
 from tslens.probes.programs.results import load_programs
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*intervals are:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*intervals are:UserWarning"),
+    pytest.mark.usefixtures("told_once", "small_scans"),
+]
 RUN = ("programs", "--model", "l2_h32", "--n-stories", 44, "--n-swap", 3, "--n-tokens", 0)
 
 

@@ -16,6 +16,7 @@ from tslens.probes.scan import score_heads
 from tslens.probes.weights.results import SCHEMA, load_weights
 from tslens.provenance import provenance
 
+pytestmark = pytest.mark.usefixtures("told_once", "small_scans")
 MODEL = "shipped:l1_h128"
 SCAN = ["--model", MODEL, "--n-stories", "40", "--probe", "name", "--probe", "subject", "--n-explain", "3"]
 CIRCUIT = {"value", "low", "high", "top", "nulls", "excess", "excess_low", "halves", "status", "stream"}

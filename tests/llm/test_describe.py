@@ -39,6 +39,7 @@ from tslens.probes.neurons.evidence import (
 from tslens.probes.neurons.results import SCHEMA
 from tslens.types import NeuronId, NeuronRole
 
+pytestmark = pytest.mark.usefixtures("told_once")
 MARKED = re.compile(r"<<(.*?)>>")
 AT = NeuronId(0, 1)
 ROLE = NeuronRole(

@@ -11,6 +11,7 @@ from tslens.cli import main
 from tslens.grading.rubric import CRITERIA
 from tslens.link.map_report import load_map
 
+pytestmark = pytest.mark.usefixtures("told_once")
 COMMAND = (
     *("link", "--model", "shipped:l1_h64", "--stories", "author:60:7", "--n-stories", 6, "--pairs", 20),
     *("--prompts", "six.jsonl", "--samples", 1, "--max-tokens", 20, "--most-graded", 2),

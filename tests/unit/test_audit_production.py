@@ -38,7 +38,7 @@ def small():
 
 @pytest.fixture(scope="module")
 def author():
-    return audit_stories(60, seed=5)
+    return audit_stories(40, seed=5)
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +80,8 @@ def test_heads_look_where_they_are_set_to(author, facts, small):
     n = tokens.shape[1]
     assert pattern[0, 0].diagonal().min() > 0.95
     assert pattern[0, 1, torch.arange(1, n), torch.arange(n - 1)].min() > 0.95
-    is_noun = np.isin(small.tokenizer.token_strings(range(small.cfg.d_vocab)), [" dog", " ball"])
-    assert model.W_E[torch.from_numpy(is_noun), CLASSES.start].min() == 1
+    is_noun = np.isin(small.tokenizer.token_strings(range(small.cfg.d_vocab)), [" dog", " tree"])
+    assert is_noun.sum() == 2 and model.W_E[torch.from_numpy(is_noun), CLASSES.start].min() == 1
     length = model.W_E.norm(dim=1)
     torch.testing.assert_close(length, length.mean().expand_as(length))
 
@@ -163,7 +163,7 @@ def test_jobs_are_parts_words_and_decoys(facts, small):
 
 @pytest.mark.parametrize(("index", "truth"), [(0, "redrawn 0"), (1, "loud 1")])
 def test_a_random_model_has_no_role(author, small, way, index, truth):
-    case = random_case(small, author[:40], seed=0, index=index, way=way)
+    case = random_case(small, author, seed=0, index=index, way=way)
     assert case.truth == truth and not case.is_positive
     checks = random_checks([case], way)
     assert all(check.passed for check in checks)

@@ -84,19 +84,34 @@ def losses(run):
     return [(r["step"], r["split"], r["loss_nats"]) for r in read_jsonl(run.metrics, METRICS_SCHEMA)[1]]
 
 
-def test_two_processes_give_the_losses_of_one(corpus, tmp_path, monkeypatch):
-    from tslens.train import loop
+LOGGED = 2  # steps of a row of metrics: a run stopped after an odd number is between two rows
 
-    monkeypatch.setattr(loop, "LOG_STEPS", 1)
-    one, two = RunFolder(tmp_path / "one"), RunFolder(tmp_path / "two")
-    train_model(config(), corpus, one)
-    done = run_together(corpus, two, config())
+
+@pytest.fixture(scope="module")
+def alone(corpus, tmp_path_factory):
+    """The run of one process."""
+    run = RunFolder(tmp_path_factory.mktemp("alone") / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tslens.train.loop.LOG_STEPS", LOGGED)
+        train_model(config(), corpus, run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def together(corpus, tmp_path_factory):
+    """The run of two processes that nothing stopped."""
+    run = RunFolder(tmp_path_factory.mktemp("together") / "run")
+    done = run_together(corpus, run, config(), log_steps=LOGGED)
     assert done.returncode == 0, done.stderr
-    alone, together = load_model(one.path), load_model(two.path)
-    for name, tensor in alone.state_dict().items():
-        torch.testing.assert_close(together.state_dict()[name], tensor, atol=1e-5, rtol=0)
-    assert len(losses(one)) >= 24  # a row of training a step, evaluations
-    for first, second in zip(losses(one), losses(two), strict=True):
+    return run
+
+
+def test_two_processes_give_the_losses_of_one(alone, together):
+    one, two = load_model(alone.path), load_model(together.path)
+    for name, tensor in one.state_dict().items():
+        torch.testing.assert_close(two.state_dict()[name], tensor, atol=1e-5, rtol=0)
+    assert len(losses(alone)) >= 17  # a row of training every second step, evaluations
+    for first, second in zip(losses(alone), losses(together), strict=True):
         assert first[:2] == second[:2]
         assert second[2] == pytest.approx(first[2], abs=1e-5)
 
@@ -105,12 +120,11 @@ class _StoppedError(Exception):
     """Stands for a crash."""
 
 
-def test_two_processes_resume(corpus, tmp_path, monkeypatch):
+def test_two_processes_resume(corpus, alone, tmp_path, monkeypatch):
     """A run that one process began and left unfinished, brought to its end by two."""
     from tslens.train import loop
 
-    whole, stopped = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "stopped")
-    train_model(config(), corpus, whole)
+    stopped = RunFolder(tmp_path / "stopped")
     step = loop._Training._step
 
     def crash(self, *args):
@@ -125,21 +139,19 @@ def test_two_processes_resume(corpus, tmp_path, monkeypatch):
         train_model(config(), corpus, stopped)
     done = run_together(corpus, stopped, config())
     assert done.returncode == 0, done.stderr
-    one, other = load_model(whole.path).state_dict(), load_model(stopped.path).state_dict()
+    one, other = load_model(alone.path).state_dict(), load_model(stopped.path).state_dict()
     for name, tensor in one.items():
         torch.testing.assert_close(other[name], tensor, atol=1e-5, rtol=0)
 
 
-def test_losses_of_two_processes_go_on_after_a_kill(corpus, tmp_path):
+def test_losses_of_two_processes_go_on_after_a_kill(corpus, together, tmp_path):
     """Two processes stopped between two rows of metrics and resumed: the rows of two that were never stopped."""
-    whole, stopped = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "stopped")
-    assert run_together(corpus, whole, config(), log_steps=5).returncode == 0
-    assert run_together(corpus, stopped, config(), log_steps=5, crash_at=8).returncode != 0
+    stopped = RunFolder(tmp_path / "stopped")
+    assert run_together(corpus, stopped, config(), log_steps=LOGGED, crash_at=7).returncode != 0
     assert stopped.state.exists() and not stopped.done.exists()
-    done = run_together(corpus, stopped, config(), log_steps=5)
+    done = run_together(corpus, stopped, config(), log_steps=LOGGED)
     assert done.returncode == 0, done.stderr
-    assert len(losses(whole)) >= 12
-    for first, second in zip(losses(whole), losses(stopped), strict=True):
+    for first, second in zip(losses(together), losses(stopped), strict=True):
         assert first[:2] == second[:2]
         assert second[2] == pytest.approx(first[2], abs=1e-12)
 
@@ -166,7 +178,7 @@ def test_processes_share_the_rows_of_each_batch(corpus):
 @pytest.mark.filterwarnings("ignore")
 def test_compiled_steps_are_the_same_steps():
     """Rows of several shapes through one compiled model: losses and gradients as without."""
-    spec = ModelSpec.from_name("l2_h32")
+    spec = ModelSpec.from_name("l1_h32")
     models = [TinyTransformer(spec, 70, seed=0) for _ in range(2)]
     plain, compiled = (
         Objective(model, precision="float32", compiled=is_compiled)

@@ -98,7 +98,7 @@ def test_author_stories(tmp_path, monkeypatch, block):
     from tslens.corpus.author import write_stories
 
     monkeypatch.setattr(build_index, "BLOCK_WORDS", block)
-    texts = [story.text for story in write_stories(24, seed=3, text_only=True)]
+    texts = [story.text for story in write_stories(12, seed=3, text_only=True)]
     index = build(texts, tmp_path)
     asked = [*texts[:3], texts[4][100:400] + texts[9][50:300], "Once upon a time there was nobody."]
     for number, text in enumerate(asked):

@@ -95,12 +95,14 @@ def small():
 
 
 @pytest.fixture(scope="module")
-def compared(small, author):
+def compared(small, author, make_scans_small):
     done = []
-    found = score_weights(
-        small, author, seed=0, probes=["name", "subject"], n_explain=6,
-        progress=lambda part, n, total: done.append((part, n, total)),
-    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        make_scans_small(patch)
+        found = score_weights(
+            small, author, seed=0, probes=["name", "subject"], n_explain=6,
+            progress=lambda part, n, total: done.append((part, n, total)),
+        )  # fmt: skip
     return found, done
 
 
@@ -126,8 +128,9 @@ def test_ranks_stand_beside_attention_and_causes(compared, small):
     assert measures >= {"value", "beyond_distance", "excess", "edge"}
 
 
-def test_the_same_rows_from_scores_at_hand(compared, small, author):
+def test_the_same_rows_from_scores_at_hand(compared, small, author, make_scans_small, monkeypatch):
     found, _ = compared
+    make_scans_small(monkeypatch)
     scan = score_heads(small, author, seed=0, probes=["name", "subject"], exclude=(), n_explain=0)
     again = score_weights(small, author, seed=0, probes=["name", "subject"], heads=scan.scores, n_explain=6)
     assert again.scores == found.scores and again.agreements == found.agreements
