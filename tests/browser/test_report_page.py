@@ -56,7 +56,8 @@ def part(label, *, is_measured):
         load_map(REPORTS / "link/l1_h256.jsonl") if is_measured else None,
         GradedModel(label, header, tuple(one.outcome for one in samples)),
         samples,
-        {"heads": Origin("heads.jsonl", {"command": "tslens heads", "seed": 0})},
+        {"heads": Origin("heads.jsonl", {"command": HOSTILE[:40], "data_sha256": "ab" * 32, "seed": 0})},
+        {} if is_measured else {"grades": "tslens grade --model l1_h64"},
     )  # fmt: skip
 
 
@@ -76,7 +77,7 @@ def visit(visit, path):
 def test_first_sight_tells_all_models_and_sorts(visit):
     page = visit()
     names = page.locator("#all-models tbody th")
-    assert names.all_text_contents() == ["l1_h64", "l1_h256"]  # small models first
+    assert names.all_text_contents() == ["l1_h256", "l1_h64"]  # as they were named
     page.locator("#all-models thead button", has_text="parameters").click()
     assert names.all_text_contents() == ["l1_h256", "l1_h64"]
     assert "tense" in page.locator("#carriers").inner_text()
@@ -182,6 +183,27 @@ def test_what_was_not_measured_says_how_to(visit):
     assert "tslens heads --model l1_h64" in page.locator("#part").inner_text()
     page.goto(page.url.replace("heads", "map"))
     assert "tslens link --model l1_h64" in page.locator("#part").inner_text()
+
+
+def test_each_figure_says_where_it_comes_from(visit):
+    page = visit()
+    panel = page.locator("#source")
+    assert not panel.is_visible()
+    page.keyboard.press("s")
+    page.locator("#all-models td[data-from='l1_h256/heads']").hover()
+    told = panel.inner_text()
+    assert told.startswith("l1_h256, heads: heads.jsonl") and "abababababab" in told and "seed 0" in told
+    assert "<script>" in told  # as text
+    page.goto(page.url + "#m/l1_h256/map/L0H15")
+    page.locator("table.map td").first.hover()
+    assert "l1_h256, what parts carry: not measured" in panel.inner_text()  # its record is not there
+    page.locator(".card ol a").first.hover()
+    assert "texts, read anew: this page" in panel.inner_text()
+    panel.locator("a").click()
+    assert page.evaluate("location.hash") == "#m/l1_h256/origin"
+    page.locator("#sources").click()
+    assert not panel.is_visible()
+    assert "tslens grade --model l1_h64" in visit("#models").locator("#lacking").inner_html()
 
 
 def test_hostile_text_is_text(visit):

@@ -1,6 +1,7 @@
 """``tslens runs``: what it lists, what it removes, and what it never does; and the newest run as default."""
 
 import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -163,6 +164,21 @@ def test_the_last_run_of_a_model_takes_its_empty_folder_along(here, tslens):
     assert tslens("runs", "--remove", "grid/l2_h32/seed0", "--yes").code == 0
     assert not (here / "grid" / "l2_h32").exists()
     assert (here / "grid").is_dir()
+
+
+def test_results_of_a_model_without_a_run_go_when_they_are_named(here, tslens, tmp_path):
+    results = here / "l1_h64-shipped" / "seed0" / "results" / "heads" / "scores.jsonl"
+    results.parent.mkdir(parents=True)
+    results.write_text("{}\n")
+    away = here / "l2_h64-shipped"
+    (tmp_path / "away" / "results" / "heads").mkdir(parents=True)
+    away.symlink_to(tmp_path / "away")
+    before = files_in(here)
+    assert tslens("runs", "--remove", "l2_h64-shipped", "--yes").code == 2  # behind a link
+    done = tslens("runs", "--remove", "l1_h64-shipped/seed0", "--yes")
+    assert done.code == 0, done.err
+    assert "results of l1_h64-shipped/seed0 (heads)" in done.out
+    assert set(before) - set(files_in(here)) == {"l1_h64-shipped/seed0/results/heads/scores.jsonl"}
 
 
 def test_a_dry_run_and_a_script_without_yes_remove_nothing(here, tslens):
@@ -338,6 +354,19 @@ def test_without_a_model_the_newest_finished_run_is_taken_and_said(here, tslens)
     assert "newest run" not in named.err
     assert json.loads(named.out)["completions"] == json.loads(done.out)["completions"]
     assert "newest run" in tslens("look", "Tom had a cat.").err
+
+
+def test_a_newest_run_that_is_worse_than_its_4_gram_is_said_to_be(here, tslens):
+    run = newest_run(here)
+    rows = run.metrics.read_text().splitlines()
+    bits = next(
+        row["bits_per_byte"] for row in map(json.loads, reversed(rows)) if row.get("split") == "validation"
+    )
+    for ngram_bits, is_said in ((bits * 0.99, True), (bits * 1.01, False)):
+        write_json(run.yardstick, {"order": 4, "nats": ngram_bits * math.log(2) * 1000, "n_bytes": 1000})
+        done = tslens("generate", "--max-tokens", 3)
+        assert done.code == 0, done.err
+        assert (f"a 4-gram of them has {ngram_bits:.3f}" in done.err) is is_said
 
 
 def test_without_any_run_it_says_what_to_do(tslens, tmp_path, monkeypatch):

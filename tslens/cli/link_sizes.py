@@ -10,8 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tslens.cli.ablate_groups import newest
 from tslens.cli.console import progress_bar, say
 from tslens.cli.grade_report import save_rows
@@ -37,9 +35,9 @@ from tslens.link.sizes.read_model import (
     read_losses,
     training_flops,
 )
-from tslens.model.load import ModelSource, find_model, open_model
+from tslens.model.load import ModelSource, find_model, open_model, read_digests
 from tslens.model.spec import ModelSpec
-from tslens.model.story_model import StoryModel
+from tslens.model.story_model import StoryModel, parameter_count
 from tslens.probes.held_out import HeldOut
 from tslens.probes.matching.roles import RoleHolders, head_roles, neuron_roles
 from tslens.probes.neurons.results import SCHEMA as NEURONS_SCHEMA
@@ -118,7 +116,7 @@ class Gathering:
                 d_model=model.cfg.d_model,
                 n_heads=model.cfg.n_heads,
                 instruct=is_instruct,
-                n_parameters=_n_parameters(model, spec),
+                n_parameters=parameter_count(model),
                 n_tokens=n_tokens,
                 flops=flops,
                 measured=measured,
@@ -279,14 +277,6 @@ def _n_tokens(source: ModelSource) -> int | None:
     return source.run.tokens_at(int(step)) if source.run is not None and step.isdigit() else None
 
 
-def _n_parameters(model: StoryModel, spec: ModelSpec | None) -> int:
-    """Trained, shared ones once."""
-    if spec is not None:
-        return spec.n_params(model.cfg.d_vocab)
-    hookable: Any = getattr(model, "bridge", model)
-    return sum(parameter.numel() for parameter in hookable.parameters())
-
-
 def digests_of(references: Sequence[str]) -> frozenset[int]:
     """Digests of what any of some models was trained on, as far as it is known."""
     found: frozenset[int] = frozenset()
@@ -294,7 +284,7 @@ def digests_of(references: Sequence[str]) -> frozenset[int]:
         source = find_model(reference)
         file = source.run.train_digests if source.run else source.shipped and source.shipped.digests_file
         if isinstance(file, Path) and file.exists():
-            found |= frozenset(np.load(file, allow_pickle=False).tolist())
+            found |= read_digests(file)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import shutil
 import sys
@@ -83,6 +84,10 @@ for panel, commands in PANELS.items():
         app.command(rich_help_panel=panel)(command)
 app.add_typer(data.app, name="data", rich_help_panel="Stories, models, texts")
 app.add_typer(audit.app, name="audit", rich_help_panel="Trust")
+for group in (app, data.app, audit.app):
+    for registered in group.registered_commands:  # a terminal breaks lines at its own width
+        text = inspect.getdoc(registered.callback) or ""
+        registered.help = "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
 
 
 @app.callback()

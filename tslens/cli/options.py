@@ -29,9 +29,15 @@ def newest_unless(*others: str) -> Callable[[typer.Context, str | None], str | N
             return value  # what was given is read before what was not
         from tslens.model.run_list import newest_run
 
-        path = newest_run().path
-        say(f"model: newest run, {path}")
-        return str(path)
+        run = newest_run()
+        say(f"model: newest run, {run.path}")
+        known, ngram = run.validation_bits(), run.ngram_bits()
+        if known is not None and ngram is not None and known > ngram:
+            say(
+                f"warning: it has learned little: {known:.3f} bits per byte on its validation stories, where a "
+                f"4-gram of them has {ngram:.3f}. For a model that comes with tslens: --model shipped:l1_h256"
+            )
+        return str(run.path)
 
     return newest
 
@@ -56,7 +62,17 @@ SOURCES = ".jsonl or .jsonl.gz, .txt with <|endoftext|>, .parquet, author:N, or 
 Stories = Annotated[
     str | None, typer.Option("--stories", help=f"Stories: {SOURCES} Default: the offline author.")
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of everything that is drawn.")]
+
+
+def _seed_in_range(value: int) -> int:
+    if not 0 <= value < 2**63:
+        raise typer.BadParameter(f"{value} is not in the range from 0 to {2**63 - 1}.")
+    return value
+
+
+Seed = Annotated[
+    int, typer.Option("--seed", callback=_seed_in_range, help="Seed of everything that is drawn, 0 or more.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 Html = Annotated[Path | None, typer.Option("--html", help="Where to write the page.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]

@@ -35,7 +35,8 @@ def report(
 ) -> None:
     """Join what was measured of some models in one page: heads, neurons, maps, grades, texts, size and time.
 
-    Nothing is measured anew but the texts, token by token; what a model lacks is said with the command that makes it.
+    Models stand in the order given. Nothing is measured anew but the texts, token by token; what a model lacks is
+    said with the command that makes it.
 
     Example: tslens report l1_h256 l2_h128 l4_h128 --results reports --html report.html
     """
@@ -71,7 +72,12 @@ def report(
     size = html.stat().st_size
     if as_json:
         rows = [
-            {"model": part.label, "has": sorted(part.origins), "n_texts": len(part.samples)} for part in parts
+            {
+                "model": part.label,
+                "has": sorted(part.origins.keys() - {"model"}),
+                "n_texts": len(part.samples),
+            }
+            for part in parts
         ]
         show_json({"schema": JSON_SCHEMA, "models": rows, "file": str(html), "bytes": size})
         return

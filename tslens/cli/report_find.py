@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -26,7 +26,7 @@ from tslens.link.map_report import load_map
 from tslens.link.readouts import author_stories
 from tslens.link.story_costs import CostStories
 from tslens.model.load import ModelSource, find_model, open_model
-from tslens.model.story_model import StoryModel
+from tslens.model.story_model import StoryModel, parameter_count
 from tslens.probes.neurons.results import SCHEMA as NEURONS_SCHEMA
 from tslens.probes.neurons.results import load_neuron_roles
 from tslens.probes.results import SCHEMA as HEADS_SCHEMA
@@ -89,9 +89,13 @@ def gather_model(
     chosen_map = with_grades or next(iter(maps), None)
     graded = next((one for one in files if _are_grades(one)), None)
     kept = {"heads": heads, "neurons": neurons, "map": chosen_map, "grades": graded}
-    for name, file in kept.items():
-        if file is None and not (name == "map" and source.label.endswith("-instruct")):
-            say(f"{source.label} has no {name} yet: {WAYS[name].format(reference)}")
+    lacks = {
+        name: WAYS[name].format(reference)
+        for name, file in kept.items()
+        if file is None and not (name == "map" and source.label.endswith("-instruct"))
+    }
+    for name, command in lacks.items():
+        say(f"{source.label} has no {name} yet: {command}")
     roles = None if neurons is None else load_neuron_roles(neurons.path)
     grades = None if graded is None else load_grades(graded.path)
     ranked = (
@@ -106,7 +110,7 @@ def gather_model(
         n_layers=model.cfg.n_layers,
         d_model=model.cfg.d_model,
         n_heads=model.cfg.n_heads,
-        n_parameters=_n_parameters(model),
+        n_parameters=parameter_count(model),
         validation_bits=source.validation_bits(),
         ngram_bits=source.ngram_bits(),
         heads=None if heads is None else load_head_scores(heads.path),
@@ -116,7 +120,11 @@ def gather_model(
         samples=_samples(
             model, grades, [one.neuron for one in ranked[:N_NEURONS]], n_texts=n_texts, seed=seed
         ),
-        origins={name: _origin(file) for name, file in kept.items() if file is not None},
+        origins={
+            "model": _training(source),
+            **{name: _origin(file) for name, file in kept.items() if file is not None},
+        },
+        lacks=lacks,
     )
 
 
@@ -177,15 +185,25 @@ def _are_grades(file: ResultFile) -> bool:
     return is_whole and "short" not in str(header.get("prompts"))
 
 
+def _training(source: ModelSource) -> Origin:
+    """Of the model itself: what it was trained on and how, as far as its folder says."""
+    if source.shipped is not None:
+        facts = asdict(source.shipped.facts)
+        names = ("name", "seed", "steps", "n_tokens", "corpus", "tokenizer_sha256")
+        quoted = facts["held_out"][0]["texts"]
+        return Origin("model.json", {**{name: facts[name] for name in names}, "held_out": quoted})
+    if source.run is not None:
+        return Origin(source.run.provenance.name, _record(source.run.provenance))
+    return Origin(source.path.name, {})
+
+
 def _origin(file: ResultFile) -> Origin:
-    beside = file.path.with_suffix(".provenance.json")
+    return Origin(file.path.name, _record(file.path.with_suffix(".provenance.json")))
+
+
+def _record(path: Path) -> Mapping[str, Any]:
     try:
-        record = read_json(beside) if beside.exists() else {}
+        found = read_json(path) if path.exists() else {}
     except DataError:
-        record = {}
-    return Origin(file.path.name, record)
-
-
-def _n_parameters(model: Any) -> int:
-    hookable = getattr(model, "bridge", model)
-    return sum(parameter.numel() for parameter in hookable.parameters())
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -28,7 +28,8 @@ def runs(
         typer.Option(
             "--remove",
             rich_help_panel=ACTIONS,
-            help="Remove this run with all that is in its folder: its name as listed, or its path; may be repeated.",
+            help="Remove this run with all that is in its folder, or these results: the name as listed, or the path; "
+            "may be repeated.",
         ),
     ] = None,
     checkpoints: Annotated[
@@ -178,7 +179,11 @@ def _show_stock(stock: Stock, as_json: bool) -> None:
         ("Imported stories", stock.corpora, "<trained on them>"),
         ("Story indexes", stock.indexes, None),
         ("Ledgers of paid replies, never removed", stock.ledgers, None),
-        ("Results of models without a run here", stock.results, "<results>"),
+        (
+            "Results of models without a run here (shipped ones); --remove NAME takes them too",
+            stock.results,
+            "<results>",
+        ),
         ("Left of a removal that was stopped; the next one ends it", stock.left_over, None),
     ):
         if things:

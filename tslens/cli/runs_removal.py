@@ -1,4 +1,4 @@
-"""What ``tslens runs`` removes: runs that were named, step checkpoints but the last, corpora that no run uses.
+"""What ``tslens runs`` removes: runs and results that were named, checkpoints but the last, corpora of no run.
 
 1. All is planned before anything goes; one name that cannot go stops the whole.
 2. A folder is held by its lock, renamed to a hidden name beside it, and only then deleted, its settings and marks
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from tslens.cli.runs_stock import REMOVING, RunFacts, Stock, spare_checkpoints
+from tslens.cli.runs_stock import REMOVING, RunFacts, Stock, Thing, spare_checkpoints
 from tslens.errors import RunError, UsageError
 from tslens.model.run_list import is_held
 
@@ -44,12 +44,16 @@ def plan_removal(
 ) -> list[Goner]:
     """What would go. ``keep_checkpoints``: how many of each finished run stay; None: all of them.
 
-    Raises UsageError for a name that is no run here, or stands outside or behind a link, RunError for a run that is
-    held.
+    Raises UsageError for a name that is neither a run nor results here, or stands outside or behind a link, RunError
+    for a run that is held.
     """
-    chosen = list(dict.fromkeys(_named(stock, name).found.run.path for name in names))
-    going = [one for one in stock.runs if one.found.run.path in chosen]
+    named = [_named(stock, name) for name in names]
+    going = [one for one in stock.runs if one in named]
     goners = []
+    for results in (one for one in stock.results if one in named):
+        _check_path(results.path, stock.folder)
+        what = f"results of {results.name} ({', '.join(results.names)})"
+        goners.append(Goner(what, results.path, results.n_bytes))
     for one in going:
         _check_free(one, stock.folder)
         kept = f", with its results ({', '.join(one.results)})" if one.results else ""
@@ -100,18 +104,21 @@ def _checkpoints(one: RunFacts, files: Sequence[Path]) -> Goner:
     return Goner(what, one.found.run.path, sizes, tuple(files))
 
 
-def _named(stock: Stock, name: str) -> RunFacts:
-    """The run of exactly that name, or at that path."""
+def _named(stock: Stock, name: str) -> RunFacts | Thing:
+    """The run, or the results of a model without a run, of exactly that name or at that path."""
     place = Path(name).absolute()  # links are not resolved: what stands behind one is refused later
     for one in stock.runs:
         if one.found.name == name or one.found.run.path.absolute() == place:
             return one
+    for results in stock.results:
+        if results.name == name or results.path.absolute() == place:
+            return results
     if place.exists() and not place.is_relative_to(stock.folder.absolute()):
         raise UsageError(
             f"{name} is outside {stock.folder}/.",
             f"Name its folder first: tslens runs {place.parent} --remove ...",
         )
-    known = [one.found.name for one in stock.runs]
+    known = [one.found.name for one in stock.runs] + [one.name for one in stock.results]
     seeds = [other for other in known if other.startswith(f"{name}@")]
     near = seeds or difflib.get_close_matches(name, known, n=3)
     hint = f"Did you mean {' or '.join(near)}?" if near else "All names: tslens runs"
@@ -119,17 +126,20 @@ def _named(stock: Stock, name: str) -> RunFacts:
 
 
 def _check_free(one: RunFacts, folder: Path) -> None:
-    path = one.found.run.path
+    _check_path(one.found.run.path, folder)
+    if one.found.state == "running":
+        raise RunError(
+            f"{one.found.name} is held by a process; nothing was removed.", "Stop it first, or wait."
+        )
+
+
+def _check_path(path: Path, folder: Path) -> None:
     if path == folder:
         raise UsageError(f"{path} is the folder itself.", f"Say tslens runs {path.parent} --remove ...")
     if link := _link_on_the_way(path, folder):
         raise UsageError(
             f"{link} is a symbolic link; nothing was removed.",
-            "Remove the run where it stands, then the link.",
-        )
-    if one.found.state == "running":
-        raise RunError(
-            f"{one.found.name} is held by a process; nothing was removed.", "Stop it first, or wait."
+            "Remove it where it stands, then the link.",
         )
 
 

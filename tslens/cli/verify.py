@@ -222,6 +222,12 @@ def _plain(one: Mapping[str, Any]) -> dict[str, Any]:
 def _show(found: Sequence[Mapping[str, Any]], wanted: Mapping[str, str], dry_run: bool) -> None:
     from tslens.audit.differences import relative
 
+    if dry_run:
+        show_table(["<file>", "<>"], [[_name(one), one["verdict"]] for one in found])
+        for one in found:
+            if one["why"]:
+                show(f"{one['file']}: {one['why']}")
+        return
     show_table(
         ["<file>", "<>", "values", "differ", "largest difference"],
         [
@@ -258,9 +264,8 @@ def _show(found: Sequence[Mapping[str, Any]], wanted: Mapping[str, str], dry_run
             )
         if wanted and "rows" in one and not one["rows"]:
             show(f"{one['file']}: no row with {', '.join(f'{k}={v}' for k, v in wanted.items())}")
-    if not dry_run:
-        n = sum(one["verdict"] in ("same", "same bytes") for one in found)
-        show(f"{n} of {counted(len(found), 'file')} say the same.")
+    n = sum(one["verdict"] in ("same", "same bytes") for one in found)
+    show(f"{n} of {counted(len(found), 'file')} say the same.")
 
 
 def _name(one: Mapping[str, Any]) -> str:

@@ -81,6 +81,12 @@ class StoryModel(Protocol):
         """The hooks that are on the model, by name of the hook point."""
 
 
+def parameter_count(model: StoryModel) -> int:
+    """Trained numbers, shared ones once."""
+    hookable: Any = getattr(model, "bridge", model)
+    return sum(parameter.numel() for parameter in hookable.parameters())
+
+
 @torch.no_grad()
 def redraw(twin: list[nn.Parameter], trained: list[nn.Parameter], *, seed: int) -> None:
     """Fill each tensor of a twin with normal numbers of the trained tensor's mean and deviation."""

@@ -79,6 +79,7 @@
         return one;
       }),
     );
+    byId("part").dataset.from = `${data.name}/${chosen === "origin" ? "model" : chosen}`;
     window.drawPart[chosen](data, byId("part"), rest);
     if (!rest.length) scrollTo(0, 0);
   }

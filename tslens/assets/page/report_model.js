@@ -15,6 +15,10 @@ window.drawPart = (() => {
   const signed = (value) => `${value > 0 ? "+" : ""}${minus(value.toFixed(2))}`;
   const absent = (data, what, command) =>
     make("p", `${what} of ${data.name} were not measured when this page was made. ${command} --model ${data.name} measures them.`, "says");
+  const from = (element, data, part) => {
+    element.dataset.from = `${data.name}/${part}`;
+    return element;
+  };
   const isHead = (name) => /^L\d+H\d+$/.test(name);
 
   function table(headings, rows, name = "") {
@@ -85,7 +89,7 @@ window.drawPart = (() => {
     const roles = Object.entries(data.map?.members ?? {}).filter(([, members]) => members.includes(component));
     if (surely.length || roles.length) {
       found.push(make("h3", "What it carries"));
-      const list = make("ul");
+      const list = from(make("ul"), data, "map");
       for (const one of surely) {
         const line = make("li");
         const told = one.unit === "share" ? percent(one.share[0]) : `${one.share[0].toFixed(2)} points`;
@@ -108,7 +112,7 @@ window.drawPart = (() => {
     sums.sort(([a], [b]) => b - a);
     if (sums.length) {
       found.push(make("h3", "Texts that it changes most"));
-      const list = make("ol");
+      const list = from(make("ol"), data, "texts");
       for (const [sum, i] of sums.slice(0, 4)) {
         const text = data.texts[i];
         const line = make("li");
@@ -165,7 +169,7 @@ window.drawPart = (() => {
     const i = data.texts.findIndex((text) => text.patterns[now]);
     if (i >= 0) {
       card.append(make("h3", `On text ${data.texts[i].key}`), make("p", "A row for each token that looks, a column for each that is looked at.", "hint"));
-      card.append(pattern(data.texts[i], now), link("Read the text with this head", data.name, "texts", i, `head ${now}`));
+      card.append(from(pattern(data.texts[i], now), data, "texts"), link("Read the text with this head", data.name, "texts", i, `head ${now}`));
     }
     place.replaceChildren(split(left, card));
     follow(chosen, card);
@@ -266,7 +270,7 @@ window.drawPart = (() => {
     fires.sort(([a], [b]) => b - a);
     if (fires.length) {
       card.append(make("h3", "Texts where it fires"));
-      const list = make("ol");
+      const list = from(make("ol"), data, "texts");
       for (const [most, i] of fires.slice(0, 4)) {
         const line = make("li");
         line.append(link(`text ${data.texts[i].key}`, data.name, "texts", i, `neuron ${one.id}`), make("small", ` up to ${most.toFixed(2)}`));
@@ -372,7 +376,7 @@ window.drawPart = (() => {
     const rows = data.texts.map((text, i) => {
       const mean = text.losses.slice(text.first).reduce((sum, loss) => sum + loss, 0) / Math.max(1, text.tokens.length - text.first);
       const words = text.tokens.slice(text.first, text.first + 22).join("");
-      const figures = graded ? criteria.map((name) => text.grades?.[name].toFixed(1) ?? "–") : [];
+      const figures = graded ? criteria.map((name) => from(cell("td", text.grades?.[name].toFixed(1) ?? "–"), data, "grades")) : [];
       return row(listed(link(text.key, data.name, "texts", i)), ...figures, mean.toFixed(2), `${words.trim()} …`);
     });
     const headings = [["text", "ascending"], ...(graded ? criteria.map((name) => [name, "ascending"]) : []), ["nats a token", "descending"], ["how it goes on", null]];
@@ -393,7 +397,7 @@ window.drawPart = (() => {
 
     const top = make("div", "", "bar");
     const back = link("← all texts", data.name, "texts");
-    const grades = make("p", "", "grades");
+    const grades = from(make("p", "", "grades"), data, "grades");
     for (const [name, value] of Object.entries(text.grades ?? {})) {
       const ends = text.intervals?.[name];
       grades.append(make("b", `${name} ${value.toFixed(1)}`), ends ? make("small", ` ${ends[0]} to ${ends[1]}  `) : "  ");
@@ -450,7 +454,7 @@ window.drawPart = (() => {
       bar.style.width = `${((100 * Math.abs(value)) / most).toFixed(1)}%`;
       const shade = link(signed(value), data.name, "texts", i, `change ${name}`, ...(asked === null ? [] : [asked]));
       shade.title = `colour the text by the change without ${name}`;
-      line.append(where, make("small", told), shade, bar);
+      line.append(where, from(make("small", told), data, "heads"), shade, bar);
       list.append(line);
     }
     return list;
@@ -458,7 +462,7 @@ window.drawPart = (() => {
 
   // Where it all comes from.
   function origin(data, place) {
-    const titles = { heads: "Heads", neurons: "Neurons", map: "What parts carry", grades: "Grades" };
+    const titles = { model: "Training", heads: "Heads", neurons: "Neurons", map: "What parts carry", grades: "Grades" };
     const found = Object.entries(data.origins).map(([name, { file, record }]) => {
       const part = make("section");
       const facts = make("dl");

@@ -27,7 +27,7 @@ class ModelPart:
     ``label``: as results name it. ``n_parameters``: trained, shared ones once. ``validation_bits``, ``ngram_bits``:
     bits per byte where it was trained, of the model and of the 4-gram. ``heads``, ``neurons``: with their headers.
     ``grades``: texts with grades by a judge. ``samples``: some of these texts, read again token by token.
-    ``origins``: by the name of the part.
+    ``origins``: by the name of the part. ``lacks``: what was not measured, with the command that measures it.
     """
 
     label: str
@@ -43,6 +43,7 @@ class ModelPart:
     grades: GradedModel | None
     samples: Sequence[Sample]
     origins: Mapping[str, Origin]
+    lacks: Mapping[str, str]
 
     @property
     def name(self) -> str:

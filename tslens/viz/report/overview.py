@@ -23,6 +23,11 @@ def address(part: ModelPart, *places: object) -> str:
     return "#" + "/".join(["m", part.name, *map(str, places)])
 
 
+def from_part(part: ModelPart, what: str) -> str:
+    """Attribute of a cell: of which part of a model its figure is, so that the page can say where it comes from."""
+    return f' data-from="{escape(part.name)}/{what}"'
+
+
 def link_to(part: ModelPart, text: str, *places: object) -> str:
     """A link to a model, or a part of it."""
     return f'<a href="{escape(address(part, *places))}">{escape(text)}</a>'
@@ -45,9 +50,23 @@ def models_section(parts: Sequence[ModelPart]) -> str:
         "stories. Grades from 0 to 10 with 95% intervals over prompts. Headings sort; names and counts open.</p>\n"
         '<div class="box" tabindex=0 role=region aria-label="Table of models">'
         f'<table id="all-models" class="sorts plain"><thead><tr>{heads}</tr></thead>\n'
-        f"<tbody>\n{rows}</tbody></table></div>\n"
+        f"<tbody>\n{rows}</tbody></table></div>\n{_lacking(parts)}"
         "</section>\n"
     )
+
+
+def _lacking(parts: Sequence[ModelPart]) -> str:
+    """What was not measured, with the commands that measure it."""
+    if not any(part.lacks for part in parts):
+        return ""
+    lines = "".join(
+        f"<li>{escape(part.name)}: "
+        + ", ".join(f"{what} (<code>{escape(command)}</code>)" for what, command in part.lacks.items())
+        + "</li>\n"
+        for part in parts
+        if part.lacks
+    )
+    return f'<details id="lacking"><summary>Not measured yet</summary>\n<ul>\n{lines}</ul></details>\n'
 
 
 def _heading(name: str) -> str:
@@ -57,19 +76,22 @@ def _heading(name: str) -> str:
 
 def _model_row(part: ModelPart, *, graded: bool) -> str:
     bits = [ABSENT if one is None else number(one, 3) for one in (part.validation_bits, part.ngram_bits)]
-    cells = [str(part.n_layers), str(part.d_model), str(part.n_heads), f"{part.n_parameters:,}", *bits]
+    facts = [str(part.n_layers), str(part.d_model), str(part.n_heads), f"{part.n_parameters:,}", *bits]
+    cells = [(fact, "model") for fact in facts]
     if graded:
         means = {} if part.grades is None else part.grades.summary.means
         for name in CRITERIA:
             mean = means.get(name) if means else None
-            cells.append(ABSENT if mean is None else f"{number(mean.mean, 1)}{_ends(mean)}")
+            cells.append((ABSENT if mean is None else f"{number(mean.mean, 1)}{_ends(mean)}", "grades"))
         n_graded = 0 if part.grades is None else len(part.grades.grades)
-        cells.append(link_to(part, f"{n_graded:,}", "texts") if n_graded else ABSENT)
-    cells.append(_counted(part, "heads", _heads_with_role(part), part.heads is not None))
-    cells.append(_counted(part, "neurons", _neurons_with_role(part), part.neurons is not None))
+        cells.append((link_to(part, f"{n_graded:,}", "texts") if n_graded else ABSENT, "grades"))
     carrying = {row.component for row in _carrying(part)}
-    cells.append(_counted(part, "map", len(carrying), part.map is not None))
-    inside = "".join(f"<td>{cell}</td>" for cell in cells)
+    cells += [
+        (_counted(part, "heads", _heads_with_role(part), part.heads is not None), "heads"),
+        (_counted(part, "neurons", _neurons_with_role(part), part.neurons is not None), "neurons"),
+        (_counted(part, "map", len(carrying), part.map is not None), "map"),
+    ]
+    inside = "".join(f"<td{from_part(part, what)}>{cell}</td>" for cell, what in cells)
     return f"<tr><th scope=row>{link_to(part, part.name)}</th>{inside}</tr>\n"
 
 
@@ -129,15 +151,16 @@ def _carriers(part: ModelPart, evidence: str, measure: str) -> str:
     assert part.map is not None
     own = [row for row in part.map.rows if (row.evidence, row.measure) == (evidence, measure) and row.status]
     if not own:
-        return f"<td><small>{'not passed' if evidence == 'readout' else 'not graded'}</small></td>"
+        said = "not passed" if evidence == "readout" else "not graded"
+        return f"<td{from_part(part, 'map')}><small>{said}</small></td>"
     found = sorted((row for row in own if row.status == "carries"), key=lambda row: -row.share.value)
     if not found:
-        return "<td><small>none</small></td>"
+        return f"<td{from_part(part, 'map')}><small>none</small></td>"
     told = ", ".join(
         f"{link_to(part, spoken(row.component), 'map', row.component)} <small>{_share(row)}</small>"
         for row in found
     )
-    return f"<td>{told}</td>"
+    return f"<td{from_part(part, 'map')}>{told}</td>"
 
 
 def _share(row: MapRow) -> str:
@@ -182,9 +205,8 @@ def _best_head(part: ModelPart, rows: Sequence[HeadScore]) -> str:
     first = rows[0]
     mark = "◆" if first.status == "role" else "●"
     more = f" <small>and {len(heads) - 1}</small>" if len(heads) > 1 else ""
-    return (
-        f"<td>{mark} {link_to(part, str(first.head), 'heads', first.head)} {number(first.excess)}{more}</td>"
-    )
+    told = f"{mark} {link_to(part, str(first.head), 'heads', first.head)} {number(first.excess)}{more}"
+    return f"<td{from_part(part, 'heads')}>{told}</td>"
 
 
 # In one sentence ------------------------------------------------------------------------------------------------
@@ -220,8 +242,3 @@ def _most_first(item: tuple[str, int]) -> tuple[int, str]:
 
 def _is_head(row: MapRow) -> bool:
     return row.n_components == 1 and "H" in row.component
-
-
-def in_order_of_size(parts: Sequence[ModelPart]) -> list[ModelPart]:
-    """Small models first."""
-    return sorted(parts, key=lambda part: (part.n_parameters, part.label))

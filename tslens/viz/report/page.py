@@ -15,7 +15,6 @@ from tslens.viz.page import build_page, definitions, embed_json, escape, limits_
 from tslens.viz.report.model_data import model_data
 from tslens.viz.report.overview import (
     carriers_section,
-    in_order_of_size,
     models_section,
     roles_section,
     summary,
@@ -23,7 +22,7 @@ from tslens.viz.report.overview import (
 from tslens.viz.report.studies import Study, studies_section
 
 MAX_BYTES = 10_000_000
-_SCRIPTS = ("figures.js", "rows.js", "report_text.js", "report_model.js", "report.js")
+_SCRIPTS = ("figures.js", "rows.js", "report_text.js", "report_model.js", "report.js", "report_source.js")
 CANNOT_TELL = (
     "Whether what holds for these models holds for others: every figure is of one trained model and its stories.",
     "What parts do together: one part at a time is ablated, and parts that stand in for each other are not seen.",
@@ -54,11 +53,10 @@ def write_report_page(
 def _page(
     parts: Sequence[ModelPart], studies: Sequence[Study], header: Mapping[str, str], *, has_patterns: bool
 ) -> str:
-    ordered = in_order_of_size(parts)
     held = "".join(
         f'<script type="application/json" class="model" data-name="{escape(part.name)}">'
         f"{embed_json(model_data(part, has_patterns=has_patterns))}</script>\n"
-        for part in ordered
+        for part in parts
     )
     left_out = (
         ()
@@ -67,20 +65,20 @@ def _page(
     )
     overview = "".join(
         (
-            models_section(ordered),
-            carriers_section(ordered),
-            roles_section(ordered),
+            models_section(parts),
+            carriers_section(parts),
+            roles_section(parts),
             studies_section(studies),
             _meaning(parts),
             limits_section((*CANNOT_TELL, *left_out)),
         )
     )
     return build_page(
-        title="Report on story models" if len(parts) > 1 else f"Report on {ordered[0].name}",
-        lead=summary(ordered),
+        title="Report on story models" if len(parts) > 1 else f"Report on {parts[0].name}",
+        lead=summary(parts),
         header=header,
         main=f"{_style()}{_search()}<div id=overview>\n{overview}</div>\n{_view()}{held}",
-        data={"models": [part.name for part in ordered]},
+        data={"models": [part.name for part in parts], "made": dict(header)},
         scripts=_SCRIPTS,
     )
 
@@ -89,8 +87,9 @@ def _search() -> str:
     return (
         '<nav id="go" hidden>\n<label><span class="unseen">Search</span><input id="search" type="search" '
         'placeholder="Search: L0H5, subject, tense, a word of a text" autocomplete="off" aria-controls="results">'
-        "</label> <small>keys: <kbd>/</kbd> search, <kbd>j</kbd> <kbd>k</kbd> next and previous, <kbd>Esc</kbd> back"
-        '</small>\n<ol id="results" hidden></ol>\n</nav>\n'
+        "</label> <small>keys: <kbd>/</kbd> search, <kbd>j</kbd> <kbd>k</kbd> next and previous, <kbd>Esc</kbd> back, "
+        '<kbd>s</kbd> sources</small>\n<button type="button" id="sources" aria-pressed="false">Sources</button>\n'
+        '<ol id="results" hidden></ol>\n</nav>\n<aside id="source" aria-live="polite" hidden></aside>\n'
         '<p id="lost" class="says" hidden>This page holds no model of that name.</p>\n'
     )
 
