@@ -162,13 +162,6 @@ def test_author_writes_the_same_stories_again(tslens, tmp_path):
     assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()
 
 
-def test_demo(tslens, tmp_path):
-    done = tslens("demo", "--out", tmp_path / "demo", "--minutes", 0.05, "--stories", 400)
-    assert done.code == 0, done.err
-    assert (tmp_path / "demo" / "heads.html").exists()
-    assert "Try next" in done.out
-
-
 def test_help_imports_nothing_heavy():
     heavy = "('torch', 'transformer_lens', 'numpy', 'tokenizers')"
     code = f"import sys; import tslens.cli.main; print([m for m in {heavy} if m in sys.modules])"
