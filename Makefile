@@ -3,14 +3,24 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+TORCH := "$$(grep '^torch==' constraints.txt)"
 
-.PHONY: install browser demo test lint bench bench-train models reproduce docs compat clean
+.PHONY: install browser demo test test-faults lint bench bench-load bench-train models reproduce docs compat clean
 
 install: $(STAMP)
 
+# Hashes are checked of all but torch. What builds packages comes first, so that no build fetches anything; the second
+# line for torch brings what only its builds for GPUs need.
 $(STAMP): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,parser,ray,tensorboard,docs]"
+	$(PIP) --no-deps $(TORCH)
+	sed -n '/^setuptools==/,/[^\\]$$/p' constraints.txt > $(VENV)/build.txt
+	$(PIP) --no-deps --require-hashes -r $(VENV)/build.txt
+	$(PIP) --no-deps --require-hashes --no-build-isolation -r constraints.txt
+	$(PIP) --no-deps --no-build-isolation -e .
+	$(PIP) $(TORCH)
+	$(BIN)/python -m pip check
 	touch $(STAMP)
 
 # Chromium for the browser tests, which skip without one.
@@ -25,12 +35,17 @@ test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/unit/test_ray.py
 	$(BIN)/python -m pytest tests/unit/test_ray.py
 
+# All cases of the faults of which make test tries a sample: kills, full disks, broken files, hostile servers.
+test-faults: install
+	TSLENS_FAULTS=full OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --timeout 7200 tests/faults
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 bench: install
+	$(BIN)/python tests/bench/bench_import.py
 	$(BIN)/python tests/bench/bench_scan.py
 	$(BIN)/python tests/bench/bench_neurons.py
 	$(BIN)/python tests/bench/bench_memory.py
@@ -41,6 +56,10 @@ bench: install
 	$(BIN)/python tests/bench/bench_resume.py
 	$(BIN)/python tests/bench/bench_generate.py
 	$(BIN)/python tests/bench/bench_ablate.py
+
+# Large corpora and the memory that they take: hours; it goes on where it was stopped.
+bench-load: install
+	$(BIN)/python tests/bench/bench_load.py --keep bench-load
 
 # Time to the same loss against GPT-Neo of transformers: two hours on a quiet machine; it goes on where it was stopped.
 bench-train: install

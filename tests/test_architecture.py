@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tslens"
 TIERS = [
     {"errors"},
-    {"types", "labels"},
+    {"types", "labels", "reading"},
     {"stats", "files", "config", "provenance", "allocator", "assets"},
     {"llm"},
     {"corpus"},

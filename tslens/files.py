@@ -1,7 +1,7 @@
 """Files that are whole or absent: atomic writes, JSONL with a schema, hashes, locks, data folder.
 
 A file is written under a temporary name beside its place, flushed to disk, and renamed. A reader therefore
-never sees half of one.
+never sees half of one. What a killed process left under such a name is removed by the next that writes the same file.
 """
 
 from __future__ import annotations
@@ -10,15 +10,23 @@ import hashlib
 import json
 import math
 import os
+import re
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
 from tslens.errors import DataError, RunError, UsageError
+from tslens.reading import BROKEN, is_number, open_regular, parse_json, parse_row, read_text
+from tslens.types import Provenance
+
+if sys.platform != "win32":
+    import fcntl
 
 UNFINISHED = ".unfinished"  # ending of temporary files
 
@@ -36,10 +44,10 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=UNFINISHED, dir=path.parent)
+        _remove_stale(path.parent.glob(f".{escape(path.name)}.*{UNFINISHED}"))
+        handle, held, temporary = _open_unfinished(path)
     except OSError as error:
         raise _cannot_write(path, error) from error
-    temporary = Path(name)
     try:
         encoding = None if "b" in mode else "utf-8"
         newline = None if "b" in mode else "\n"
@@ -55,6 +63,45 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    finally:
+        if held is not None:
+            os.close(held)
+
+
+def _open_unfinished(path: Path) -> tuple[int, int | None, Path]:
+    """A new temporary file beside ``path``, and what holds its lock until it is closed too, after the renaming."""
+    while True:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=UNFINISHED, dir=path.parent)
+        if sys.platform == "win32":  # where an open file is neither renamed nor removed
+            return handle, None, Path(name)
+        if _lock(handle, otherwise=True) and Path(name).exists():
+            return handle, os.dup(handle), Path(name)
+        os.close(handle)  # between two lines another process took it for what a dead one had left
+
+
+def _remove_stale(temporaries: Iterable[Path]) -> None:
+    """Remove those temporary files whose process is dead: the lock of a file dies with its process."""
+    for path in temporaries:
+        with suppress(OSError):  # another process was faster
+            if sys.platform == "win32":
+                path.unlink()
+                continue
+            with path.open("r+b") as file:
+                if _lock(file.fileno(), otherwise=False):
+                    path.unlink()
+
+
+if sys.platform != "win32":
+
+    def _lock(descriptor: int, *, otherwise: bool) -> bool:
+        """Whether the lock of an open file could be had; ``otherwise`` on a file system that has no locks."""
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return otherwise
+        return True
 
 
 def _umask() -> int:
@@ -80,11 +127,24 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read one JSON value. Raises DataError if the file is absent or no JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(read_text(path))
     except FileNotFoundError as error:
         raise DataError(f"There is no file {path}.", "Check the path.") from error
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} is no JSON file: {error}.", "Restore it from its source.") from error
+        raise DataError(f"{path} is no JSON file: {_why(error)}.", "Restore it from its source.") from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read one JSON object. Raises DataError if the file is absent or holds none."""
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise DataError(f"{path} holds no object.", "Restore it from its source.")
+    return found
+
+
+def _why(error: Exception) -> str:
+    """What is wrong with a file that cannot be read, without its name."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def write_jsonl(
@@ -96,24 +156,55 @@ def write_jsonl(
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
+def write_results(
+    path: Path,
+    schema: str,
+    header: Mapping[str, Any],
+    rows: Iterable[Mapping[str, Any]],
+    record: Provenance,
+) -> None:
+    """Write rows, and before them their provenance beside: where rows are found, it is there too."""
+    write_json(path.with_suffix(".provenance.json"), record.to_json())
+    write_jsonl(path, schema, header, rows)
+
+
 def read_jsonl(path: Path, schema: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Header and rows of a file of ours. Raises DataError on another schema or a broken line."""
     try:
-        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")  # U+2028 ends no row
-        rows = [json.loads(line) for line in lines]
+        lines = read_text(path).rstrip("\n").split("\n")  # U+2028 ends no row
     except FileNotFoundError as error:
         raise DataError(f"There is no file {path}.", "Check the path.") from error
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} is no JSONL file: {error}.", "Write it again.") from error
-    found = rows[0].get("schema") if rows and isinstance(rows[0], dict) else None
+        raise DataError(f"{path} is no JSONL file: {_why(error)}.", "Write it again.") from error
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(parse_row(line))
+        except ValueError as error:
+            raise DataError(f"{path} is no JSONL file: line {number}: {error}.", "Write it again.") from error
+    found = rows[0].get("schema")
     if found != schema:
         raise DataError(f'{path} has schema "{found}", not "{schema}".', "Write it again with this version.")
     return rows[0], rows[1:]
 
 
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a file, whole or not at all. Raises RunError where it cannot be written."""
+    try:
+        size = path.stat().st_size
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError:
+            os.truncate(path, size)
+            raise
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
+    """SHA-256 of a file's bytes, in hexadecimal. Raises OSError for what is no regular file."""
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -127,8 +218,7 @@ def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock")
         with lock.acquire(timeout=-1 if wait else 0):
-            for stale in folder.rglob(f".*{UNFINISHED}"):  # of a process that was killed
-                stale.unlink(missing_ok=True)
+            _remove_stale(folder.rglob(f".*{UNFINISHED}"))
             try:
                 yield
             finally:
@@ -183,6 +273,7 @@ class _UnwantedError(Exception):
 
 
 METRICS_SCHEMA = "tslens.metrics/1"
+_STEP = re.compile(r"step_([0-9]{1,12})\.safetensors")
 
 
 class RunFolder:
@@ -209,15 +300,26 @@ class RunFolder:
 
     def last_checkpoint(self) -> Path | None:
         """The newest weights, None if there are none."""
-        steps = {
-            int(p.stem.removeprefix("step_")): p for p in self.checkpoints.glob("step_*[0-9].safetensors")
-        }
-        return steps[max(steps)] if steps else None
+        files = self.step_checkpoints()
+        return files[-1] if files else None
+
+    def step_checkpoints(self) -> list[Path]:
+        """The weights that were written after steps, in their order; a file of another name is none."""
+        files = self.checkpoints.glob("step_*.safetensors")
+        steps = {int(found[1]): path for path in files if (found := _STEP.fullmatch(path.name))}
+        return [steps[step] for step in sorted(steps)]
 
     def label(self) -> str:
-        """Model and seed, as in ``l1_h256@seed0``."""
-        config = read_json(self.config)
-        return f"{config['model']}@seed{config['seed']}"
+        """Model and seed, as in ``l1_h256@seed0``; files may be named so. Raises DataError where they are none."""
+        config = read_object(self.config)
+        model, seed = config.get("model"), config.get("seed")
+        is_name = isinstance(model, str) and re.fullmatch(r"\w[\w.-]{0,99}", model)
+        if not is_name or type(seed) is not int or not 0 <= seed < 2**63:
+            raise DataError(
+                f"{self.config} names no model and seed: {_short(model)}, {_short(seed)}.",
+                "Restore it from its source.",
+            )
+        return f"{model}@seed{seed}"
 
     def results(self, kind: str) -> Path:
         """Folder of results of one kind: heads, neurons, grades, link."""
@@ -225,8 +327,23 @@ class RunFolder:
 
     def validation_bits(self) -> float | None:
         """Bits per byte of the newest evaluation, None before the first."""
-        rows = read_jsonl(self.metrics, METRICS_SCHEMA)[1] if self.metrics.exists() else []
+        rows = self.metric_rows() if self.metrics.exists() else []
         return next((row["bits_per_byte"] for row in reversed(rows) if row["split"] == "validation"), None)
+
+    def metric_rows(self) -> list[dict[str, Any]]:
+        """The rows of its metrics. Raises DataError for a file that is absent or holds others."""
+        rows = read_jsonl(self.metrics, METRICS_SCHEMA)[1]
+        for number, row in enumerate(rows, 2):
+            wrong = [name for name in ("step", "n_tokens") if not _is_count(row.get(name))]
+            wrong += [] if is_number(row.get("loss_nats")) else ["loss_nats"]
+            bits = row.get("bits_per_byte")
+            wrong += [] if bits is None or is_number(bits) else ["bits_per_byte"]
+            if wrong or not isinstance(row.get("split"), str):
+                raise DataError(
+                    f"Line {number} of {self.metrics} is no row of metrics: {', '.join(wrong) or 'split'}.",
+                    "Restore the run, or train it anew into another --out.",
+                )
+        return rows
 
     def is_better_than_ngram(self, step: int) -> bool:
         """Whether the last evaluation up to a step has fewer bits per byte than the 4-gram on the same stories.
@@ -234,14 +351,14 @@ class RunFolder:
         Not where none was made by then, or no 4-gram was counted.
         """
         yardstick = self.ngram_bits()
-        rows = read_jsonl(self.metrics, METRICS_SCHEMA)[1] if self.metrics.exists() else []
+        rows = self.metric_rows() if self.metrics.exists() else []
         bits = [row["bits_per_byte"] for row in rows if row["split"] == "validation" and row["step"] <= step]
-        return yardstick is not None and bool(bits) and bits[-1] < yardstick
+        return yardstick is not None and bool(bits) and bits[-1] is not None and bits[-1] < yardstick
 
     def tokens_at(self, step: int) -> int:
         """Tokens trained on after a step: between rows of the metrics along a line."""
-        rows = read_jsonl(self.metrics, METRICS_SCHEMA)[1]
-        told = [(0, 0), *((int(row["step"]), int(row["n_tokens"])) for row in rows)]
+        rows = self.metric_rows()
+        told = [(0, 0), *((row["step"], row["n_tokens"]) for row in rows)]
         before = max((place for place in told if place[0] <= step), default=(0, 0))
         after = min((place for place in told if place[0] >= step), default=before)
         if after[0] == before[0]:
@@ -252,5 +369,19 @@ class RunFolder:
         """Bits per byte of the 4-gram on the same stories, None where it was not counted."""
         if not self.yardstick.exists():
             return None
-        found = read_json(self.yardstick)
-        return float(found["nats"] / math.log(2) / found["n_bytes"])
+        found = read_object(self.yardstick)
+        try:
+            bits = float(found["nats"] / math.log(2) / found["n_bytes"])
+        except BROKEN as error:
+            raise DataError(f"{self.yardstick} holds no loss: {error}.", "Train the run anew.") from error
+        return bits
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _short(value: Any) -> str:
+    """A value as it may be shown: not all of a long one."""
+    shown = repr(value)
+    return shown if len(shown) <= 40 else f"{shown[:40]}..."

@@ -31,6 +31,7 @@ _POISSON = np.searchsorted(  # quantiles of Poisson(1) at 65,536 even steps: a d
     np.cumsum([np.exp(-1.0) / math.factorial(k) for k in range(12)]), (np.arange(2**16) + 0.5) / 2**16
 ).astype(np.int8)
 GROUP = 128  # stories added to the sums together
+NO_SPREAD = 1e-4  # of the largest error of a replicate: below it is rounding
 
 
 def poisson_weights(seed: int, clusters: Sequence[int], n_replicates: int = N_REPLICATES) -> np.ndarray:
@@ -132,12 +133,25 @@ def one_sided(n: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
 def scaled_deviations(
     replicate: Float[np.ndarray, "replicate *test"],
     estimate: Float[np.ndarray, "*test"],
-    se: Float[np.ndarray, "*test"],
+    se: Float[np.ndarray, "*of_each_or_of_all"],
 ) -> Float[np.ndarray, "replicate *test"]:
-    """``(estimate_b - estimate) / se``; zero where nothing varies or nothing was measured."""
+    """``(estimate_b - estimate) / se``; zero where nothing varies or nothing was measured.
+
+    With an ``se`` of each replicate: one that drew clusters which are all alike has none but rounding, by which nothing
+    can be divided. If it lies off the estimate, it counts as the farthest of the others.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         scaled = (replicate - estimate) / se
-    return np.where(np.isfinite(scaled), scaled, 0.0)
+    scaled = np.where(np.isfinite(scaled), scaled, 0.0)
+    if np.ndim(se) < replicate.ndim:
+        return scaled
+    rounding = NO_SPREAD * np.fmax.reduce(se, axis=0)
+    is_flat = se <= rounding
+    if is_flat.any():
+        off = np.where(np.abs(replicate - estimate) > rounding, np.sign(replicate - estimate), 0.0)
+        scaled = np.where(is_flat, 0.0, scaled)
+        scaled = np.where(is_flat, off * np.abs(scaled).max(0), scaled)
+    return scaled
 
 
 @dataclass(frozen=True)

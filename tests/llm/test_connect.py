@@ -127,6 +127,7 @@ def test_a_key_that_may_be_a_word_is_left_in_answers_and_taken_out_of_errors():
 )
 def test_a_server_has_one_name_and_no_password(monkeypatch, address, name):
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    monkeypatch.setenv("TSLENS_ALLOW_HTTP", "1")
     assert server_name(address) == name
     if name:
         monkeypatch.setenv("OPENAI_BASE_URL", address)
@@ -145,5 +146,5 @@ def test_what_is_no_address_is_said_without_its_password(address):
 
 def test_a_password_in_an_address_is_never_shown(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    server = find_server("http://me:secretpw@host/v1", 1.0)
+    server = find_server("https://me:secretpw@host/v1", 1.0)
     assert "secretpw" not in repr(server) + str(stopped(server, server.redact("secretpw is wrong")))

@@ -152,7 +152,7 @@ def study(n_prompts, seed, n_texts=2):
 
 def test_intervals_hold_the_truth_as_often_as_they_say():
     truth = krippendorff_alpha(study(20_000, 99)[0], "interval")
-    found = [measure_agreement(*study(40, seed), seed=seed).alpha_interval for seed in range(60)]
+    found = [measure_agreement(*study(40, seed)).alpha_interval for seed in range(60)]
     n_held = sum(one.low <= truth <= one.high for one in found)
     assert n_held >= 51, n_held
     assert all(one.low < one.value < one.high for one in found)
@@ -162,8 +162,8 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
 def test_texts_of_one_prompt_are_one_cluster():
     grades, prompts = study(40, 5)
     thrice = np.repeat(grades, 3, axis=0)
-    alike = measure_agreement(thrice, [p for p in prompts for _ in range(3)], seed=0)
-    apart = measure_agreement(thrice, [str(i) for i in range(len(thrice))], seed=0)
+    alike = measure_agreement(thrice, [p for p in prompts for _ in range(3)])
+    apart = measure_agreement(thrice, [str(i) for i in range(len(thrice))])
     for name in ("alpha_ordinal", "alpha_interval", "ac2", "difference"):
         one, other = getattr(alike, name), getattr(apart, name)
         assert one.value == pytest.approx(other.value)
@@ -193,7 +193,7 @@ def outcomes(spread, n_prompts=30, seed=0):
 
 def test_only_texts_that_were_given_again_count():
     found = outcomes(0.5)
-    rows = self_agreement(found, seed=0)
+    rows = self_agreement(found)
     assert tuple(rows) == CRITERIA
     first = {one.graded.prompt_id: one for one in found if one.graded.sample == 0 and not one.graded.repeat}
     again = {one.graded.prompt_id: one for one in found if one.graded.repeat}
@@ -207,9 +207,9 @@ def test_only_texts_that_were_given_again_count():
         in_steps = np.round(pairs * 2) / 2
         assert row.ac2.value == pytest.approx(gwet_ac2(in_steps, SCALE, quadratic_weights(SCALE)))
         assert row.alpha_interval.low < row.alpha_interval.value < row.alpha_interval.high <= 1
-    assert self_agreement(found[::-1], seed=0) == rows
+    assert self_agreement(found[::-1]) == rows
     assert json.loads(json.dumps(rows["plot"].to_json()))["difference"]["low"] == rows["plot"].difference.low
-    assert self_agreement([one for one in found if not one.graded.repeat], seed=0) == {}
+    assert self_agreement([one for one in found if not one.graded.repeat]) == {}
 
 
 def test_a_failure_is_no_grade():
@@ -219,18 +219,18 @@ def test_a_failure_is_no_grade():
         for i, one in enumerate(found)
     ]
     n_failed = sum(isinstance(one, GradeFailure) for one in failed)
-    rows = self_agreement(failed, seed=0)
+    rows = self_agreement(failed)
     assert n_failed > 3 and (rows["plot"].n, rows["plot"].n_missed) == (30 - n_failed, n_failed)
     lost = {one.graded.prompt_id for one in failed if isinstance(one, GradeFailure)}
-    kept = self_agreement([one for one in found if one.graded.prompt_id not in lost], seed=0)["plot"]
+    kept = self_agreement([one for one in found if one.graded.prompt_id not in lost])["plot"]
     assert rows["plot"].alpha_ordinal == kept.alpha_ordinal and rows["plot"].difference == kept.difference
     every = [GradeFailure(one.graded, "cut", "x") for one in found]
-    nothing = self_agreement(every, seed=0)["plot"]
+    nothing = self_agreement(every)["plot"]
     assert nothing.n == 0 and nothing.ac2.value is None and nothing.difference.low is None
 
 
 def test_a_judge_who_always_says_the_same_of_a_text():
-    row = self_agreement(outcomes(0.0), seed=0)["grammar"]
+    row = self_agreement(outcomes(0.0))["grammar"]
     assert row.alpha_interval.value == pytest.approx(1) and row.ac2.value == pytest.approx(1)
     assert row.difference.value == 0 and row.difference.low is None and row.alpha_ordinal.low is None
 
@@ -240,5 +240,5 @@ def test_where_grades_are_nearly_alike_ac2_still_sees_agreement():
     flat = [given(int(o.graded.prompt_id[1:]), o.graded.sample, [9] * 4, o.graded.repeat) for o in found]
     odd = given(3, 0, [8] * 4, repeat=1)
     flat = [odd if one.graded == odd.graded else one for one in flat]
-    row = self_agreement(flat, seed=0)["plot"]
+    row = self_agreement(flat)["plot"]
     assert row.alpha_ordinal.value < 0.05 and row.ac2.value > 0.95

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from tslens.model import linear as linear_module
-from tslens.model.linear import MIN_ROWS, linear
+from tslens.model.linear import MIN_ROWS, linear, round_rows
 
 
 @pytest.fixture
@@ -46,6 +46,30 @@ def test_a_slice_of_a_larger_tensor_is_read_in_its_own_order() -> None:
     weight = torch.randn(8, 16, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         torch.testing.assert_close(linear(whole[:, :, 1], weight), whole[:, :, 1] @ weight.T)
+
+
+@pytest.mark.parametrize("n_rows", [MIN_ROWS, 33, 64, 255, 257, 1023, 1025, 1500, 2048, 2049, 99_999])
+def test_few_numbers_of_rows_and_little_waste(n_rows: int) -> None:
+    assert n_rows <= round_rows(n_rows) <= max(n_rows * 9 / 8, n_rows + MIN_ROWS - 1)
+    assert round_rows(round_rows(n_rows)) == round_rows(n_rows)
+    assert len({round_rows(n) for n in range(n_rows, 2 * n_rows)}) <= 10
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch is built without oneDNN")
+def test_onednn_sees_few_numbers_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps what it compiles for each: half a megabyte and more."""
+    seen, product = list[int](), torch.ops.mkldnn._linear_pointwise
+
+    def watched(x: torch.Tensor, *rest: object) -> torch.Tensor:
+        seen.append(len(x))
+        return product(x, *rest)
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", watched)
+    weight = torch.randn(4, 8)
+    with torch.no_grad():
+        for n_pos in range(100, 200):
+            linear(torch.randn(3, n_pos, 8), weight)
+    assert len(seen) == 100 and len(set(seen)) <= 10
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch is built without oneDNN")

@@ -69,11 +69,11 @@ def test_a_command_writes_to_our_folder_alone(tmp_path):
     found = one_record(tmp_path, "tslens heads --model m --out runs/x --html page.html --seed 3")
     words, where = to_repeat(found, tmp_path / "new", ["--probe", "subject"])
     ours = str((tmp_path / "new").resolve())
-    assert words[:4] == [sys.executable, "-m", "tslens", "heads"]
-    assert words[4:] == ["--model", "m", "--seed", "3", "--probe", "subject", "--out", ours]
+    assert words[:5] == [sys.executable, "-P", "-m", "tslens", "heads"]
+    assert words[5:] == ["--model", "m", "--seed", "3", "--probe", "subject", "--out", ours]
     assert not where.is_absolute()
     words, _ = to_repeat(one_record(tmp_path, "tslens scaling r --out=s.json --figure f"), tmp_path)
-    assert words[3:] == ["scaling", "r", "--out", str(tmp_path / "s.json")]
+    assert words[4:] == ["scaling", "r", "--out", str(tmp_path / "s.json")]
     words, where = to_repeat(one_record(tmp_path, "python analysis/head_atlas.py --seed 1"), tmp_path)
     assert words == [sys.executable, "analysis/head_atlas.py", "--seed", "1", "--out", str(tmp_path)]
     assert where == PROJECT

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -12,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from tslens.errors import DataError
+from tslens.reading import parse_json, read_bytes
 
 NOT_RESULTS = frozenset({"provenance", "command", "started", "seconds", "date"})
 """Keys of what differs between two equal runs."""
+_LARGEST = 10**300  # of whole numbers that are compared: a larger one is no float
 FLOOR = 1e-6  # below it two numbers are both about zero
 _NUMBER = re.compile(r"[-+]?\d[\d,]*\.?\d*(?:[eE][-+]?\d+)?")
 
@@ -76,6 +77,8 @@ def relative(one: Any, other: Any) -> float:
         return 0.0
     if not (_is_number(one) and _is_number(other)):
         return math.inf
+    if not all(-_LARGEST <= value <= _LARGEST for value in (one, other) if isinstance(value, int)):
+        return math.inf
     if math.isnan(one) and math.isnan(other):
         return 0.0
     return abs(one - other) / max(abs(one), abs(other), FLOOR)
@@ -112,8 +115,11 @@ def _values(path: Path, held: bytes) -> Iterator[tuple[str, Any]]:
     if path.suffix in (".json", ".jsonl"):
         yield from flat(_documents(path, held))
     elif path.suffix == ".csv":
-        for line, row in enumerate(csv.reader(_text(path, held).splitlines())):
-            yield from ((f"line {line + 1}, column {n + 1}", _number(cell)) for n, cell in enumerate(row))
+        try:
+            for line, row in enumerate(csv.reader(_text(path, held).splitlines())):
+                yield from ((f"line {line + 1}, column {n + 1}", _number(cell)) for n, cell in enumerate(row))
+        except csv.Error as error:
+            raise DataError(f"{path} is no CSV: {error}.", "Restore it from its source.") from error
     else:
         for line, text in enumerate(_text(path, held).splitlines()):
             yield f"line {line + 1}", _NUMBER.sub("#", text)
@@ -125,8 +131,8 @@ def _documents(path: Path, held: bytes) -> Any:
     text = _text(path, held)
     try:
         if path.suffix == ".json":
-            return json.loads(text)
-        return [json.loads(line) for line in text.split("\n") if line]  # U+2028 ends no row
+            return parse_json(text)
+        return [parse_json(line) for line in text.split("\n") if line]  # U+2028 ends no row
     except ValueError as error:
         raise DataError(f"{path} is no JSON: {error}.", "Restore it from its source.") from error
 
@@ -158,6 +164,8 @@ def _text(path: Path, held: bytes) -> str:
 
 def _bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_bytes(path)
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from error
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.", "Check the path.") from error
+    except ValueError as error:
+        raise DataError(f"{path} cannot be read: {error}.", "Restore it from its source.") from error

@@ -20,7 +20,6 @@ class Itself:
 
     pairs: Sequence[PlantedPair]
     is_exact: bool
-    seed: int
 
     @property
     def texts(self) -> Iterator[AuditText]:
@@ -39,7 +38,7 @@ class Itself:
         mine = [
             one for one in outcomes.values() if (one.graded.prompt_id, one.graded.sample) in places
         ]  # with their repeats
-        for name, found in self_agreement(mine, seed=self.seed).items():
+        for name, found in self_agreement(mine).items():
             note = f"{found.n_missed} texts have no second grade" if found.n_missed else ""
 
             def figure(

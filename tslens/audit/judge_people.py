@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from tslens.audit.judge_planted import measure
 from tslens.audit.judge_report import AuditText, Measure, Outcomes
 from tslens.errors import DataError
 from tslens.grading.rubric import Criterion
+from tslens.reading import BROKEN, read_text
 from tslens.types import Grade, Graded
 
 FILE = Path("grades") / "human_scores_tinystories_1m_8m_28m.csv"
@@ -84,7 +86,7 @@ def read_scores(path: Path) -> tuple[Scored, ...]:
     """The scored completions of a file, in its order. Raises DataError if it is absent or of another form."""
     found = []
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with io.StringIO(read_text(path), newline="") as file:
             for number, row in enumerate(csv.DictReader(file)):
                 name = CATEGORIES.get(row["category"])
                 if name is None:
@@ -94,8 +96,10 @@ def read_scores(path: Path) -> tuple[Scored, ...]:
                 prompt_id = hashlib.blake2b(row["prompt"].encode(), digest_size=8).hexdigest()
                 graded = Graded(row["prompt"], row["completion"], prompt_id, number)
                 found.append(Scored(graded, row["model_name"], name, sum(scores) / len(scores)))
-    except (OSError, KeyError, ValueError, ZeroDivisionError, csv.Error) as error:
+    except (OSError, *BROKEN, csv.Error) as error:
         raise DataError(
             f"Cannot read people's scores from {path}: {error}.", "Get the file again."
         ) from error
+    if not found:
+        raise DataError(f"There are no people's scores in {path}.", "Get the file again.")
     return tuple(found)

@@ -188,7 +188,7 @@ def _part(
     if part == "itself":
         medium = [pair for pair in pairs if pair.strength == "medium"]
         chosen = Dice(seed, "again").some_of(medium, min(size.n_again, len(medium)))
-        return Itself(chosen, is_local, seed)
+        return Itself(chosen, is_local)
     if part == "people":
         return People(tuple(people), seed)
     clean = [

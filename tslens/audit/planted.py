@@ -13,7 +13,7 @@ the annotator gives the same texts; what was planted stays gold.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -74,7 +74,7 @@ class PlantedHeads:
     ) -> None:
         self.heads, self.edges, self.tokenizer = tuple(heads), edges, tokenizer
         self._noise = f"{kind} {seed}".encode()
-        self.train_digests: frozenset[int] = frozenset()
+        self.train_digests: Set[int] = frozenset()
         self.device = torch.device("cpu")
         self.cfg = SimpleNamespace(
             n_layers=1,

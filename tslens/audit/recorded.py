@@ -20,6 +20,7 @@ import tslens
 from tslens.corpus.sources import describe_sources
 from tslens.errors import DataError, TslensError, UsageError
 from tslens.files import data_dir, read_json
+from tslens.reading import exists, is_number
 
 RECORD = "provenance.json"
 DATA_ENDINGS = (".jsonl", ".json", ".csv", ".md")
@@ -60,13 +61,13 @@ def find_records(path: Path) -> list[Recorded]:
 
     Raises DataError where there is none, or where one cannot be read.
     """
+    if not exists(path):
+        raise DataError(f"There is no {path}.", "Name a file of results, or a folder of them.")
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.suffix in DATA_ENDINGS)
         files = [file for file in files if not file.name.endswith(RECORD)]
-    elif path.exists():
-        files = [path]
     else:
-        raise DataError(f"There is no {path}.", "Name a file of results, or a folder of them.")
+        files = [path]
     found: dict[Path, list[Path]] = {}
     for file in files:
         record = _record_of(file)
@@ -112,9 +113,13 @@ def _read(record: Path, files: tuple[Path, ...]) -> Recorded:
     except ValueError as error:
         raise DataError(f"The command in {record} cannot be read: {error}.", "Make it again.") from error
     data, sha256 = found.get("data", ""), found.get("data_sha256", {})
-    known = dict(sha256) if isinstance(sha256, dict) else {str(data): str(sha256)} if sha256 else {}
+    known = sha256 if isinstance(sha256, dict) else {str(data): sha256} if sha256 else {}
     seconds = found.get("seconds")
-    return Recorded(record, files, words, known, float(seconds) if seconds is not None else None)
+    if not (seconds is None or is_number(seconds)) or not all(
+        isinstance(text, str) for pair in known.items() for text in pair
+    ):
+        raise DataError(f"{record} does not say what data it read, or how long it took.", "Make it again.")
+    return Recorded(record, files, words, known, None if seconds is None else float(seconds))
 
 
 def _by_command(records: Sequence[Recorded]) -> list[Recorded]:
@@ -139,7 +144,7 @@ def absent_data(record: Recorded) -> str | None:
         sources = name.partition(",")[0].split("+")  # of "FILE, stories 1 to 40" the file
         try:
             _, here = describe_sources([_place_of(source) for source in sources])
-        except TslensError:
+        except (TslensError, ValueError):
             return f"{name} is not here"
         if here != sha256:
             return f"{name} is another here: {here[:12]}, not {sha256[:12]}"
@@ -167,7 +172,8 @@ def to_repeat(record: Recorded, out: Path, more: Sequence[str] = ()) -> tuple[li
             )
         if any("openai:" in word or word.partition("=")[0] in _ASKS for word in words):
             raise UsageError("It asks a large model, which costs.", f"Run it yourself: {record.words}")
-        return [sys.executable, "-m", "tslens", *_redirected(words[1:], out)], Path()
+        # -P: the folder where one stands may be a stranger's, and its modules are not ours
+        return [sys.executable, "-P", "-m", "tslens", *_redirected(words[1:], out)], Path()
     script = Path(words[0]) if words else Path()
     if script.suffix == ".py" and script.parent == Path("analysis"):
         if any(word.endswith(";") for word in words):

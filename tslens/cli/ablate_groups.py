@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from tslens.probes.neurons.results import SCHEMA as NEURONS_SCHEMA
 from tslens.probes.neurons.results import load_neuron_roles
 from tslens.probes.results import SCHEMA as HEADS_SCHEMA
 from tslens.probes.results import load_head_scores
+from tslens.reading import first_line, parse_json
 
 Components = Literal["heads", "mlps", "neurons"]
 N_STORIES = 500
@@ -114,11 +114,10 @@ def newest(folder: Path, schema: str, checkpoint: str) -> Path | None:
 
 
 def _is_of(path: Path, schema: str, checkpoint: str) -> bool:
-    with path.open(encoding="utf-8") as file:
-        try:
-            header = json.loads(file.readline())
-        except ValueError:
-            return False
+    try:
+        header = parse_json(first_line(path))
+    except (OSError, ValueError):
+        return False
     return isinstance(header, dict) and (header.get("schema"), header.get("checkpoint")) == (
         schema,
         checkpoint,

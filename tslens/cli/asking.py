@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 LEDGERS = Path("runs/.ledger")
 _POLL_SECONDS = 30.0
+_MOST_NAMED = 5  # models and fingerprints that a warning names
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ def answer_all(
             answered = answer_batch(client, calls, poll_s=poll_s, progress=tell)
         else:
             answered = client.answer(calls, progress=tell)
+        n_known = len(client.answerers)
         try:
             return [outcome for outcome in answered if isinstance(outcome, CallFailure)]
         except KeyboardInterrupt:
@@ -99,6 +102,20 @@ def answer_all(
                 "Stopped: the replies so far are kept (not those under way), and the same command goes on from here."
             )
             raise typer.Exit(3) from None
+        finally:
+            if len(client.answerers) > max(1, n_known):
+                say(_changed(client.answerers))
+
+
+def _changed(answerers: Counter[tuple[str, str | None]]) -> str:
+    """The warning that not all replies are of one model with one fingerprint."""
+    most = answerers.most_common(_MOST_NAMED)
+    named = [
+        f"{n:,} of {model or 'no name'} ({fingerprint or 'no fingerprint'})"
+        for (model, fingerprint), n in most
+    ]
+    more = f", and {len(answerers) - len(most):,} more" if len(answerers) > len(most) else ""
+    return f"warning: the server changed in the course of the job; replies: {', '.join(named)}{more}."
 
 
 def show_estimate(calls: Iterable[Call], first: Call, terms: Terms, out: Path, *, as_json: bool) -> None:

@@ -207,7 +207,7 @@ def _show_plan(model: str | None, terms: Terms | None, plan: JudgePlan, out: Pat
 def _write(report: JudgeAudit, plan: JudgePlan, out: Path, started: str, seconds: float) -> None:
     """The texts with their grades, and their provenance beside them."""
     from tslens.corpus.sources import describe_sources
-    from tslens.files import write_json, write_jsonl
+    from tslens.files import write_results
     from tslens.provenance import provenance
 
     name, sha256 = describe_sources(plan.sources)
@@ -219,5 +219,4 @@ def _write(report: JudgeAudit, plan: JudgePlan, out: Path, started: str, seconds
         started=started,
         seconds=seconds,
     )
-    write_jsonl(out, TEXT_SCHEMA, report.header(), report.rows())
-    write_json(out.with_suffix(".provenance.json"), record.to_json())
+    write_results(out, TEXT_SCHEMA, report.header(), report.rows(), record)

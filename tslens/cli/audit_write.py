@@ -24,7 +24,7 @@ def write_audit(
 ) -> None:
     """Write the cases, and their provenance beside them. ``told``: more for the header."""
     from tslens.corpus.stories import describe_source
-    from tslens.files import write_json, write_jsonl
+    from tslens.files import write_results
     from tslens.provenance import provenance
 
     source, sha256 = describe_source(report.stories)
@@ -43,8 +43,7 @@ def write_audit(
         **told,
         "checks": [check.to_json() for check in report.checks],
     }
-    write_jsonl(out, schema, header, (case.to_json() for case in report.cases))
-    write_json(out.with_suffix(".provenance.json"), record.to_json())
+    write_results(out, schema, header, (case.to_json() for case in report.cases), record)
 
 
 def show_checks(checks: Sequence[Check]) -> None:

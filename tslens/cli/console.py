@@ -11,8 +11,10 @@ import os
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
+
+from tslens.errors import RunError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,21 +37,43 @@ def say(line: str) -> None:
     """One line of progress or explanation, on standard error; with ``--quiet`` only a warning is said."""
     if _is_silent() or (_voice["quiet"] and not line.startswith("warning:")):
         return
-    print(_fitted(printable(line), sys.stderr), file=sys.stderr, flush=True)
+    with suppress(OSError):  # a log that is full stops no work
+        print(_fitted(printable(line), sys.stderr), file=sys.stderr, flush=True)
 
 
 def show_json(value: Any) -> None:
     """One JSON object on standard output; not-a-number has no place in it."""
     if _is_silent():
         return
-    print(json.dumps(value, ensure_ascii=False, allow_nan=False))
+    with to_output():
+        print(json.dumps(value, ensure_ascii=False, allow_nan=False))
 
 
 def show(text: str) -> None:
     """Plain text on standard output."""
     if _is_silent():
         return
-    print(_fitted(printable(text), sys.stdout))
+    with to_output():
+        print(_fitted(printable(text), sys.stdout))
+
+
+def output_error(error: OSError) -> RunError:
+    """What to say where standard output takes no more, as on a full disk."""
+    return RunError(
+        f"Cannot write to standard output: {error.strerror or error}.",
+        "Send it to a place that has space. Files that were written stay.",
+    )
+
+
+@contextmanager
+def to_output() -> Iterator[None]:
+    """Something is printed: raises RunError where it cannot be, but BrokenPipeError where nobody reads on."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise output_error(error) from error
 
 
 def _fitted(text: str, stream: TextIO) -> str:
@@ -110,12 +134,13 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=100)
-    for number, (chosen, widths) in enumerate(parts_that_fit(columns, rows, console.width)):
-        if number:
-            console.print()
-        _print_table(
-            console, [columns[i] for i in chosen], [[row[i] for i in chosen] for row in rows], widths
-        )
+    with to_output():
+        for number, (chosen, widths) in enumerate(parts_that_fit(columns, rows, console.width)):
+            if number:
+                console.print()
+            _print_table(
+                console, [columns[i] for i in chosen], [[row[i] for i in chosen] for row in rows], widths
+            )
 
 
 def _print_table(

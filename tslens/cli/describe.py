@@ -63,7 +63,7 @@ def describe(
     from tslens.cli.describe_neurons import answered, calls_at_most, chosen_neurons, subjects_of
     from tslens.cli.story_rows import check_name
     from tslens.errors import ModelError, UsageError
-    from tslens.files import check_writable, refuse_replacing, write_json, write_jsonl
+    from tslens.files import check_writable, refuse_replacing, write_results
     from tslens.llm.connect import server_name
     from tslens.model.load import find_model, open_model
     from tslens.probes.held_out import HeldOut
@@ -115,7 +115,6 @@ def describe(
             "answered_by": models,
             "seed": seed,
         }
-        write_jsonl(out, SCHEMA, header, (one.to_json() for one in words))
         record = provenance(
             command=shlex.join(["tslens", *sys.argv[1:]]),
             seed=seed,
@@ -124,7 +123,7 @@ def describe(
             started=started,
             seconds=time.monotonic() - clock,
         )
-        write_json(out.with_suffix(".provenance.json"), record.to_json())
+        write_results(out, SCHEMA, header, (one.to_json() for one in words), record)
         _report(words, source.label, client, out, as_json)
 
 

@@ -151,9 +151,7 @@ def _check_seeds(folders: Sequence[Path]) -> None:
 
 def checkpoints_of(run: RunFolder) -> list[int]:
     """Steps of the kept checkpoints. Raises RunError for fewer than three."""
-    found = sorted(
-        int(path.stem.removeprefix("step_")) for path in run.checkpoints.glob("step_*[0-9].safetensors")
-    )
+    found = [int(path.stem.removeprefix("step_")) for path in run.step_checkpoints()]
     if len(found) < LEAST_CHECKPOINTS:
         raise RunError(
             f"{run.path} keeps {len(found)} checkpoints: too few for a timeline.",

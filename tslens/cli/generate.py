@@ -111,13 +111,14 @@ def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]], origin: Mapping[s
 
 def _read_prompts(path: Path) -> list[str]:
     from tslens.errors import DataError
+    from tslens.reading import BROKEN, exists, parse_row, read_text
 
-    if not path.exists():
+    if not exists(path):
         raise DataError(f"There is no file {path}.", "Check the path.")
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-        found = [json.loads(line)["prompt"] for line in lines if line.strip()]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        lines = read_text(path).split("\n")
+        found = [parse_row(line)["prompt"] for line in lines if line.strip()]
+    except (OSError, *BROKEN) as error:
         raise DataError(
             f"{path} is no file of prompts: {error}.", 'Write one {"prompt": "..."} a line.'
         ) from error

@@ -39,7 +39,7 @@ def report_grades(
     """Write rows and page, print, and end with code 3 where something is missing."""
     files = [save_rows(rows, work.path, record)]
     followed = _followed(rows.model)
-    agreement = _agreement(rows.model, record.seed)
+    agreement = _agreement(rows.model)
     if html is not None:
         from tslens.viz.grades_page import write_grades_page
 
@@ -65,13 +65,13 @@ def report_grades(
     tell_missing([failure for one in rows.all for failure in one.failures], rows.all)
 
 
-def _agreement(model: GradedModel, seed: int) -> Mapping[Criterion, Agreement]:
+def _agreement(model: GradedModel) -> Mapping[Criterion, Agreement]:
     """Of the judge with itself; nothing where no text was given again."""
     if not model.repeats:
         return {}
     from tslens.grading.agreement import self_agreement
 
-    return self_agreement(model.outcomes, seed=seed)
+    return self_agreement(model.outcomes)
 
 
 def save_rows(rows: GradedRows, path: Path, record: Provenance) -> Path:

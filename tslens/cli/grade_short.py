@@ -12,7 +12,7 @@ from tslens.cli.grade_rows import Plan, writer_of, written_by_teacher
 from tslens.cli.grade_tables import failures_cell, share_cell
 from tslens.cli.grade_texts import Work
 from tslens.cli.judging import LOCAL, open_asked
-from tslens.files import write_json, write_jsonl
+from tslens.files import write_results
 from tslens.grading.judge import AskedJudge
 from tslens.grading.prompts import Outcome, ShortPrompt
 from tslens.grading.results import TEACHER, side_file
@@ -123,8 +123,7 @@ def report_short(
     for label, outcomes in found.items():
         path = side_file(work.path, TEACHER) if label == TEACHER else work.path
         header = {**work.header, **said, "model": label}
-        write_jsonl(path, SCHEMA, header, (one.to_json() for one in outcomes))
-        write_json(path.with_suffix(".provenance.json"), record.to_json())
+        write_results(path, SCHEMA, header, (one.to_json() for one in outcomes), record)
     if TEACHER not in found:
         remove_side(work.path, TEACHER)
     shares = {label: summarise_short(outcomes, prompts) for label, outcomes in found.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,7 @@ class Gathering:
     """
 
     asked: Asked
-    exclude: frozenset[int] = frozenset()
+    exclude: Set[int] = frozenset()
     rows: list[SizeRow] = field(default_factory=list)
     sides: dict[str, SizeRow] = field(default_factory=dict)
     _readouts: dict[tuple[str, int, bool], list[Readout]] = field(default_factory=dict)
@@ -277,9 +277,9 @@ def _n_tokens(source: ModelSource) -> int | None:
     return source.run.tokens_at(int(step)) if source.run is not None and step.isdigit() else None
 
 
-def digests_of(references: Sequence[str]) -> frozenset[int]:
+def digests_of(references: Sequence[str]) -> Set[int]:
     """Digests of what any of some models was trained on, as far as it is known."""
-    found: frozenset[int] = frozenset()
+    found: Set[int] = frozenset()
     for reference in references:
         source = find_model(reference)
         file = source.run.train_digests if source.run else source.shipped and source.shipped.digests_file

@@ -8,6 +8,8 @@ import shutil
 import sys
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import TextIO
 
 import typer
 
@@ -40,7 +42,7 @@ from tslens.cli import (
     weights,
 )
 from tslens.cli.completion import join_bash_words
-from tslens.cli.console import printable, set_quiet
+from tslens.cli.console import output_error, printable, set_quiet
 from tslens.errors import TslensError
 
 _INTERRUPTED = 130  # how typer ends after Ctrl-C
@@ -90,22 +92,28 @@ for group in (app, data.app, audit.app):
         registered.help = "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
 
 
-@app.callback()
-def _main(
-    version: bool = typer.Option(False, "--version", help="Print the version and end."),
-    quiet: bool = typer.Option(False, "--quiet", help="No progress and no explanations on standard error."),
-) -> None:
-    if quiet:
-        set_quiet(True)
-    if version:
+def _say_version(is_asked: bool) -> None:
+    if is_asked:
         import tslens
 
         print(tslens.__version__)
         raise typer.Exit
 
 
+@app.callback()
+def _main(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and end.", is_eager=True, callback=_say_version
+    ),
+    quiet: bool = typer.Option(False, "--quiet", help="No progress and no explanations on standard error."),
+) -> None:
+    if quiet:
+        set_quiet(True)
+
+
 def run() -> None:
     """Run a command; the entry point of ``tslens``."""
+    _open_closed()
     debug, quiet = _take("--debug"), _take("--quiet")
     set_quiet(quiet)
     join_bash_words(os.environ)
@@ -113,7 +121,11 @@ def run() -> None:
         _draw_plainly()
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
-        app()
+        try:
+            app()
+        except SystemExit:  # how typer ends, too
+            sys.stdout.flush()
+            raise
     except TslensError as error:
         if debug:
             raise
@@ -123,13 +135,38 @@ def run() -> None:
             _fail("Interrupted.", "Nothing half-written was left.", 1)
         raise
     except BrokenPipeError:
+        _is_lost(sys.stdout)
         sys.exit(1)
     except MemoryError:
         _fail("The memory is not enough.", "Take fewer stories or a smaller model.", 1)
     except OSError as error:
         if debug:
             raise
+        if _is_lost(sys.stdout):
+            lost = output_error(error)
+            _fail(lost.message, lost.hint, 1)
         _fail(f"The system refused: {error}.", "Check space and permissions; --debug shows where.", 1)
+    finally:
+        _is_lost(sys.stderr)
+
+
+def _open_closed() -> None:
+    """Put nothing in the place of a standard stream that was closed before we began, as by ``>&-``."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
+
+
+def _is_lost(stream: TextIO) -> bool:
+    """Whether what was printed cannot be written; it is then given up, so that Python does not try again at its end."""
+    try:
+        stream.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+        return True
+    return False
 
 
 def _take(flag: str) -> bool:
@@ -151,13 +188,16 @@ def _draw_plainly() -> None:
 def _fail(message: str, hint: str, code: int) -> None:
     one_line = (printable(" ".join(part.split())) for part in (message, hint))
     rank = os.environ.get("RANK", "0")  # of several processes that torchrun started
-    print(
-        "error: {}\n       {}".format(*one_line) + (f" [process {rank}]" if rank != "0" else ""),
-        file=sys.stderr,
-    )
+    _is_lost(sys.stdout)
+    with suppress(OSError):  # where errors cannot be written, the exit code tells
+        print(
+            "error: {}\n       {}".format(*one_line) + (f" [process {rank}]" if rank != "0" else ""),
+            file=sys.stderr,
+        )
     sys.exit(code)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
     if category is UserWarning and os.environ.get("RANK", "0") == "0":  # the others would say the same
-        print(f"warning: {printable(str(message))}", file=sys.stderr)
+        with suppress(OSError):
+            print(f"warning: {printable(str(message))}", file=sys.stderr)

@@ -101,7 +101,8 @@ BaseUrl = Annotated[
     typer.Option(
         "--base-url",
         rich_help_panel=ASKING,
-        help="A server that answers like OpenAI's, as in http://localhost:8000/v1",
+        help="A server that answers like OpenAI's, as in http://localhost:8000/v1. "
+        "On other machines https, or TSLENS_ALLOW_HTTP=1.",
     ),
 ]
 Budget = Annotated[

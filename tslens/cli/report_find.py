@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -31,11 +30,11 @@ from tslens.probes.neurons.results import SCHEMA as NEURONS_SCHEMA
 from tslens.probes.neurons.results import load_neuron_roles
 from tslens.probes.results import SCHEMA as HEADS_SCHEMA
 from tslens.probes.results import load_head_scores
+from tslens.reading import first_line, parse_json
 from tslens.types import GradeFailure, HeadId, NeuronId, Story
 
 N_MEANS = 60  # stories of the author over which means are taken
 N_NEURONS = 24  # whose activations are shown on the texts
-MAX_HEADER = 1 << 20  # bytes of a first line
 SAMPLES = 1  # of a prompt, where nothing was graded
 WAYS: Mapping[str, str] = {
     "heads": "tslens heads --model {}",
@@ -57,13 +56,12 @@ class ResultFile:
 def index_results(folders: Iterable[Path]) -> list[ResultFile]:
     """Every ``.jsonl`` with a header in some folders and below, the newest first."""
     found = []
-    paths = {path.resolve(): path for folder in folders for path in sorted(folder.rglob("*.jsonl"))}
+    named = (path for folder in folders for path in sorted(folder.rglob("*.jsonl")) if path.is_file())
+    paths = {path.resolve(): path for path in named}
     for path in sorted(paths.values(), key=lambda one: (-one.stat().st_mtime, str(one))):
-        with path.open("rb") as file:
-            line = file.readline(MAX_HEADER)
         try:
-            header = json.loads(line)
-        except (ValueError, RecursionError):
+            header = parse_json(first_line(path))
+        except (OSError, ValueError):
             continue
         if isinstance(header, dict) and isinstance(header.get("schema"), str):
             found.append(ResultFile(path, header))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import tempfile
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -96,12 +96,13 @@ def request(
 def _read_template(path: Path | None) -> str | None:
     from tslens.corpus.requests.plans import check_template
     from tslens.errors import DataError
+    from tslens.reading import read_text
 
     if path is None:
         return None
     try:
-        text = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path, at_most=1_000_000).strip()
+    except (OSError, ValueError) as error:
         raise DataError(f"Cannot read the template {path}: {error}.", "Give a text file in UTF-8.") from error
     check_template(text)
     return text
@@ -140,13 +141,17 @@ def _request_stories(
         marks: Counter[str] = Counter()
         n_written = 0
         if any(True for _ in replies()):
-            marked = _marked(replies, options.count_processes(processes, n_stories))
+            index = client.ledger.path.with_suffix(".index")
+            marked = _marked(replies, options.count_processes(processes, n_stories), index)
             n_written = write_rows(_counted(marked, marks), out, n_stories)
         _report(out, client, n_stories, n_written, marks, unanswered, as_json)
 
 
-def _marked(replies: Any, n_processes: int) -> Iterator[Story]:
-    """The stories with what the gates found; read twice, since near-duplicates are looked up in an index of them."""
+def _marked(replies: Any, n_processes: int, folder: Path) -> Iterator[Story]:
+    """The stories with what the gates found; read twice, since near-duplicates are looked up in an index of them.
+
+    ``folder``: of that index, for this job alone; what a killed run left there is removed, and so is the index.
+    """
     from tslens.corpus.annotate import open_parser
     from tslens.corpus.annotation.cache import AnnotationCache
     from tslens.corpus.diversity.story_index import StoryIndex
@@ -158,11 +163,14 @@ def _marked(replies: Any, n_processes: int) -> Iterator[Story]:
     except DataError as error:
         parser = None
         say(f"warning: {error.message} The asked words are looked up in the vocabulary.")
-    with tempfile.TemporaryDirectory() as folder:
-        index = StoryIndex.build(replies(), Path(folder), source="replies", source_sha256="")
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        index = StoryIndex.build(replies(), folder, source="replies", source_sha256="")
         yield from mark_stories(
             replies(), index, parser=parser, n_processes=n_processes, cache=AnnotationCache()
         )
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _counted(stories: Iterable[Story], marks: Counter[str]) -> Iterator[Story]:

@@ -73,7 +73,10 @@ def plan_removal(
         goners += [
             Goner(f"corpus {one.name}", one.path, one.n_bytes)
             for one in stock.corpora
-            if not set(one.names) - users and not one.path.is_symlink() and not is_held(one.path)
+            if not set(one.names) - users
+            and one.path.is_dir()
+            and not _link_on_the_way(one.path, stock.folder)
+            and not is_held(one.path)
         ]
     return goners
 
@@ -162,6 +165,10 @@ def _held(path: Path) -> Iterator[None]:
 
 
 def _delete(hidden: Path) -> None:
+    """Remove a folder; of a link to one, the link alone."""
+    if hidden.is_symlink():
+        hidden.unlink()
+        return
     for name in _FIRST_TO_GO:
         (hidden / name).unlink(missing_ok=True)
     shutil.rmtree(hidden)

@@ -15,6 +15,7 @@ from tslens.files import RunFolder, read_json
 from tslens.model.run_list import RUNS, FoundRun, find_runs, last_rows
 from tslens.model.shipped import shipped_models
 from tslens.model.spec import ModelSpec
+from tslens.reading import is_number
 
 REMOVING = ".removing"
 """Ending of the hidden folder that a removal first renames to."""
@@ -96,8 +97,7 @@ def bytes_of(path: Path) -> int:
 
 def spare_checkpoints(run: RunFolder, keep: int) -> list[Path]:
     """The step checkpoints but the last ``keep``, in the order of steps."""
-    steps = sorted(run.checkpoints.glob("step_*[0-9].safetensors"), key=lambda path: int(path.stem[5:]))
-    return steps[:-keep]
+    return run.step_checkpoints()[:-keep]
 
 
 def _size_of(path: Path) -> int:
@@ -126,7 +126,7 @@ def _facts(found: FoundRun) -> RunFacts:
 
 def _figure(row: dict[str, Any] | None, name: str) -> Any:
     value = (row or {}).get(name)
-    return value if isinstance(value, int | float) else None
+    return value if is_number(value) else None
 
 
 def _kinds(results: Path) -> tuple[str, ...]:

@@ -86,8 +86,8 @@ def scaling(
     }
     files: list[Path] = []
     if out is not None:
-        write_json(out, result)
         write_json(out.with_suffix(".provenance.json"), record.to_json())
+        write_json(out, result)
         files.append(out)
     if figure is not None:
         from tslens.viz.scaling_figure import draw_scaling

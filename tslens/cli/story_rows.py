@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tslens.cli.console import progress_bar
+from tslens.cli.console import progress_bar, to_output
 
 if TYPE_CHECKING:
     from tslens.corpus.corrupted import FaultName
@@ -41,7 +41,8 @@ def write_rows(stories: Iterable[Story], out: Path | None, total: int | None) ->
     n_written = 0
     if out is None:
         for story in stories:
-            print(json.dumps(row_of(story), ensure_ascii=False))
+            with to_output():
+                print(json.dumps(row_of(story), ensure_ascii=False))
             n_written += 1
         return n_written
     started = time.perf_counter()

@@ -221,6 +221,7 @@ def run_training(
     from tslens.cli.train_speed import Speedometer
     from tslens.model.spec import ModelSpec
     from tslens.train.loop import TrainProgress, train_model
+    from tslens.train.yardstick import ngram_yardstick
 
     n_params = ModelSpec.from_name(config.model).n_params(corpus.tokenizer.vocab_size)
     say(
@@ -236,6 +237,10 @@ def run_training(
             note += "" if share is None else f"  MFU {share:.0%}"
             bar.update(task, completed=now.fraction, note=note)
 
+        def count_ngrams() -> None:
+            say("counting 4-grams, the yardstick ...")
+            ngram_yardstick(corpus, run)
+
         return train_model(
             config,
             corpus,
@@ -245,6 +250,7 @@ def run_training(
             command=_command(),
             tensorboard=tensorboard,
             report=report,
+            before_done=count_ngrams,
         )
 
 
@@ -271,7 +277,6 @@ def show_result(result: TrainResult, corpus: Corpus, as_json: bool, *, resumed: 
         raise typer.Exit(3)
     if os.environ.get("RANK", "0") != "0":
         return
-    say("counting 4-grams, the yardstick ...")
     ngram = ngram_yardstick(corpus, result.run)
     if as_json:
         show_json(facts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import subprocess
 import tempfile
@@ -178,11 +177,12 @@ def _made(file: Path, folder: Path) -> Path | None:
 
 
 def _schema(file: Path) -> str | None:
+    from tslens.reading import first_line, parse_json, read_bytes
+
     if file.suffix not in (".json", ".jsonl"):
         return None
     try:
-        with file.open(encoding="utf-8") as lines:
-            found = json.loads(lines.read() if file.suffix == ".json" else lines.readline())
+        found = parse_json(read_bytes(file) if file.suffix == ".json" else first_line(file))
     except (OSError, ValueError):
         return None
     return found.get("schema") if isinstance(found, dict) else None

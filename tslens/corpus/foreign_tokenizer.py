@@ -22,12 +22,14 @@ from tokenizers import Tokenizer, decoders, models, normalizers
 from tslens.corpus.text_tokenizer import TextTokenizer
 from tslens.corpus.tokenizer import (
     StoryTokenizer,
-    broken_tokenizer,
     frame_story,
+    library_errors,
+    make_plain,
     read_tokenizer,
 )
 from tslens.errors import ModelError
 from tslens.files import atomic_write
+from tslens.reading import open_regular
 
 LARGEST_FILE = 64 * 2**20  # bytes of a tok*.bin; the one of Llama 2 has 0.4 MB
 _N_SPECIAL, _N_BYTES = 3, 256  # a tok*.bin begins with unk, bos, eos and a token for each byte
@@ -43,10 +45,7 @@ class ForeignTokenizer:
     """
 
     def __init__(self, tokenizer: Tokenizer, *, start_id: int, eos_id: int) -> None:
-        tokenizer.encode_special_tokens = True
-        tokenizer.post_processor = None  # adds tokens, or trims offsets
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
+        make_plain(tokenizer)
         self._tokenizer = tokenizer
         self.vocab_size: int = tokenizer.get_vocab_size()
         self.start_id, self.eos_id = start_id, eos_id
@@ -76,18 +75,21 @@ class ForeignTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text."""
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        with library_errors():
+            return self._tokenizer.encode(text, add_special_tokens=False).ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of several texts, in parallel."""
-        return [found.ids for found in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+        with library_errors():
+            return [found.ids for found in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
 
     def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Token ids and the characters of each, ``text[start:end]``.
 
         Whether the blank before a word belongs to its token is the tokenizer's choice.
         """
-        found = self._tokenizer.encode(text, add_special_tokens=False)
+        with library_errors():
+            found = self._tokenizer.encode(text, add_special_tokens=False)
         return found.ids, found.offsets
 
     def encode_story(self, text: str, *, context: int = 512) -> Int64[np.ndarray, " length"]:
@@ -109,7 +111,8 @@ class ForeignTokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """Text of token ids from its beginning, start and end left out."""
         kept = [i for i in ids if i not in (self.start_id, self.eos_id)]
-        return str(self._tokenizer.decode(kept, skip_special_tokens=False))
+        with library_errors():
+            return str(self._tokenizer.decode(kept, skip_special_tokens=False))
 
     def decode_after(self, before: Sequence[int], ids: Sequence[int]) -> str:
         """The text that ``ids`` add to that of ``before``: a blank between words stays where there is a word before."""
@@ -150,12 +153,8 @@ def open_tokenizer(folder: Path, *, start_id: int | None, eos_id: int | None) ->
             f"{folder} names no token that begins or ends a text.",
             "Set bos_token_id or eos_token_id in its config.json.",
         )
-    try:
+    with library_errors(f"The tokenizer {folder} is broken"):
         return ForeignTokenizer(tokenizer, start_id=start, eos_id=end)
-    except ModelError:
-        raise
-    except Exception as error:  # what the tokenizers library raises has no other class
-        raise broken_tokenizer(folder, error) from error
 
 
 # llama2.c ---------------------------------------------------------------------------------------------------
@@ -192,19 +191,25 @@ def read_llama2c_tokenizer(path: Path, *, n_tokens: int) -> ForeignTokenizer:
     vocab = {name.decode(): i for i, name in enumerate(names)} | {
         word: len(names) + i for word, i in rank.items()
     }
-    tokenizer = Tokenizer(models.BPE(vocab, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=False))
-    tokenizer.normalizer = normalizers.Prepend(" ")
-    tokenizer.decoder = decoders.Sequence(
-        [decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(content=" ", left=1, right=0)]
-    )
-    return ForeignTokenizer(tokenizer, start_id=1, eos_id=1)
+    with library_errors(f"The tokenizer {path} is broken"):
+        model = models.BPE(vocab, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=False)
+        tokenizer = Tokenizer(model)
+        tokenizer.normalizer = normalizers.Prepend(" ")
+        tokenizer.decoder = decoders.Sequence(
+            [decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(content=" ", left=1, right=0)]
+        )
+        return ForeignTokenizer(tokenizer, start_id=1, eos_id=1)
 
 
 def _read_pieces(path: Path, n_tokens: int) -> tuple[list[float], list[bytes]]:
-    size = path.stat().st_size
+    try:
+        with open_regular(path) as file:
+            data = file.read(LARGEST_FILE + 1)
+    except OSError as error:
+        raise _foreign(path, error.strerror or str(error)) from error
+    size = len(data)
     if size > LARGEST_FILE:
-        raise _foreign(path, f"it has {size:,} bytes")
-    data = path.read_bytes()
+        raise _foreign(path, f"it has over {LARGEST_FILE:,} bytes")
     scores, pieces, place = [], [], 4
     for number in range(n_tokens):
         if place + 8 > size:

@@ -5,7 +5,8 @@ in two), ``NAME.lengths.npy``, ``NAME.digests.npy``, ``NAME.bytes.npy`` (one num
 ``corpus.json``, the mark of completion.
 
 1. Read all stories once: note their hashes, learn the tokenizer from the training side.
-2. Read them again: leave out duplicates, encode, write. Only a few numbers a story stay in memory.
+2. Read them again: leave out duplicates, encode, write. Only the hashes stay in memory, 8 bytes a story, and as
+   much again while they are sorted to find the duplicates.
 """
 
 from __future__ import annotations
@@ -13,18 +14,21 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-from jaxtyping import UInt16
+from jaxtyping import Bool, UInt16, UInt64
 
 import tslens
+from tslens.corpus.array_file import array_file
 from tslens.corpus.sources import Sources, describe_sources, listed, read_sources
 from tslens.corpus.stories import VALIDATION_ONE_IN, is_validation
 from tslens.corpus.tokenizer import StoryTokenizer
 from tslens.errors import DataError, UsageError
-from tslens.files import atomic_write, locked, read_json, write_json
+from tslens.files import locked, read_json, write_json
+from tslens.reading import read_numbers
 from tslens.types import Story
 
 SCHEMA = "tslens.corpus/1"
@@ -41,33 +45,38 @@ class Split:
 
     ``lengths``: model positions of each story, one fewer than its tokens. ``digests``: 64-bit hashes of the texts.
     ``n_tokens``: targets in all. ``n_bytes``: UTF-8 bytes of all targets.
+    All are mapped from disk; in memory are 8 bytes a story, where it ends.
     Raises DataError if a file is absent or cut off.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
         try:
-            self.lengths: np.ndarray = np.load(folder / f"{name}.lengths.npy")
-            self.digests: np.ndarray = np.load(folder / f"{name}.digests.npy")
-            self.n_bytes = int(np.load(folder / f"{name}.bytes.npy").sum())
-            paths = sorted(folder.glob(f"{name}-*.npy"))
-            self._shards = [np.load(path, mmap_mode="r").view(np.ndarray) for path in paths]
-        except (OSError, ValueError, EOFError) as error:
-            raise _broken(folder, f"its {name} files cannot be read") from error
-        self.n_tokens = int(self.lengths.sum())
-        sizes = self.lengths.astype(np.int64) + 1
-        ends = np.cumsum([len(shard) for shard in self._shards])
-        starts = np.cumsum(sizes) - sizes
-        if ends[-1:].sum() != sizes.sum() or len(self.digests) != len(sizes):
+            self.lengths = read_numbers(folder / f"{name}.lengths.npy", "i", mapped=True)
+            self.digests = read_numbers(folder / f"{name}.digests.npy", "u", mapped=True)
+            self.n_bytes = int(read_numbers(folder / f"{name}.bytes.npy", "i", mapped=True).sum())
+            shards = sorted(folder.glob(f"{name}-*.npy"))
+            self._shards = [read_numbers(path, "u", mapped=True) for path in shards]
+            if len(self.lengths) and self.lengths.min() < 1:
+                raise ValueError("a story has no target")
+        except (OSError, ValueError) as error:
+            raise _broken(folder, f"its {name} files cannot be read ({error})") from error
+        self._targets_to = np.cumsum(self.lengths, dtype=np.int64)  # of this story and all before it
+        self.n_tokens = int(self._targets_to[-1:].sum())
+        self._shard_starts = np.cumsum([0, *(len(shard) for shard in self._shards)])
+        if self._shard_starts[-1] != self.n_tokens + len(self.lengths) or len(self.digests) != len(
+            self.lengths
+        ):
             raise _broken(folder, f"its {name} shards do not hold what its lengths say")
-        self._shard_of = np.searchsorted(ends, starts, side="right")
-        self._start_of = starts - np.concatenate([[0], ends])[self._shard_of]
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def __getitem__(self, index: int) -> UInt16[np.ndarray, " length"]:
-        start = self._start_of[index]
-        return self._shards[self._shard_of[index]][start : start + int(self.lengths[index]) + 1]
+        index, length = range(len(self))[index], int(self.lengths[index])
+        start = int(self._targets_to[index]) - length + index  # a story has one token more than targets
+        shard = int(np.searchsorted(self._shard_starts, start, side="right")) - 1
+        start -= int(self._shard_starts[shard])
+        return self._shards[shard][start : start + length + 1]
 
     def __iter__(self) -> Iterator[UInt16[np.ndarray, " length"]]:
         return (self[index] for index in range(len(self)))
@@ -94,6 +103,9 @@ class Corpus:
             )
         self.folder = folder
         self.facts: dict[str, Any] = facts
+        absent = [name for name in ("source", "source_sha256", "tokenizer_sha256") if name not in facts]
+        if absent:
+            raise _broken(folder, f"its corpus.json does not say {absent[0]}")
         self.source, self.source_sha256 = str(facts["source"]), str(facts["source_sha256"])
         self.tokenizer = StoryTokenizer.load(folder / "tokenizer.json")
         if self.tokenizer.sha256 != facts["tokenizer_sha256"]:
@@ -162,43 +174,42 @@ def import_corpus(
     learned = tokenizer or StoryTokenizer.train(stories, vocab_size=vocab_size)
     for _ in stories:  # to the end, where the tokenizer is given
         pass
-    found = np.array(digests, dtype=np.uint64)
-    different, first = np.unique(found, return_index=True)
+    found = np.frombuffer(digests, dtype=np.uint64)
+    n_different, is_first = find_different(found)
     held_out = found % VALIDATION_ONE_IN == 0
     if not held_out.any():
-        held_out = found == different[0]
+        held_out = found == found.min()
         if tokenizer is None:
-            learning = _training_side(sources, array("Q"), int(different[0]), progress)
+            learning = _training_side(sources, array("Q"), int(found.min()), progress)
             learned = StoryTokenizer.train(learning, vocab_size=vocab_size)
     if held_out.all():
         raise DataError(
-            f"{name} holds {len(different)} different stories, too few for a training and a validation side.",
+            f"{name} holds {n_different} different stories, too few for a training and a validation side.",
             "Give at least 20.",
         )
-    kept = np.zeros(len(found), dtype=bool)
-    kept[first] = True
     _remove(folder)
     try:
         learned.save(folder / "tokenizer.json")
-        writers = [_Writer(folder, side) for side in SIDES]
         n_read = n_cut = 0
-        for group in _groups(read_sources(sources)):
-            place = slice(n_read, n_read + len(group))
-            n_read += len(group)
-            if [story.digest for story in group] != found[place].tolist():
+        with _Writer(folder, SIDES[0]) as train, _Writer(folder, SIDES[1]) as validation:
+            for group in _groups(read_sources(sources)):
+                place = slice(n_read, n_read + len(group))
+                n_read += len(group)
+                if [story.digest for story in group] != found[place].tolist():
+                    raise _changed(name)
+                kept = is_first(place)
+                ids = learned.encode_batch(
+                    [story.text for story, keep in zip(group, kept, strict=True) if keep]
+                )
+                sides, marks = held_out[place][kept], found[place][kept]
+                for tokens, side, digest in zip(ids, sides, marks, strict=True):
+                    whole = learned.story_of_ids(tokens, context=context)
+                    n_cut += len(whole) != len(tokens) + 2
+                    writer = validation if side else train
+                    writer.add(whole, int(digest), int(learned.n_bytes[whole].sum()))
+                progress(n_read)
+            if n_read != len(found):
                 raise _changed(name)
-            ids = learned.encode_batch(
-                [story.text for story, keep in zip(group, kept[place], strict=True) if keep]
-            )
-            sides, marks = held_out[place][kept[place]], found[place][kept[place]]
-            for tokens, side, digest in zip(ids, sides, marks, strict=True):
-                whole = learned.story_of_ids(tokens, context=context)
-                n_cut += len(whole) != len(tokens) + 2
-                writers[int(side)].add(whole, int(digest), int(learned.n_bytes[whole].sum()))
-            progress(n_read)
-        if n_read != len(found):
-            raise _changed(name)
-        counts = {side: writer.close() for side, writer in zip(SIDES, writers, strict=True)}
         facts = {
             "schema": SCHEMA,
             "source": name,
@@ -207,8 +218,8 @@ def import_corpus(
             "tokenizer_sha256": learned.sha256,
             "context": context,
             "n_cut": n_cut,
-            "n_duplicates": len(found) - len(different),
-            "splits": counts,
+            "n_duplicates": len(found) - n_different,
+            "splits": {side: writer.counts for side, writer in zip(SIDES, (train, validation), strict=True)},
         }
         write_json(folder / "corpus.json", facts)
     except BaseException:
@@ -239,7 +250,7 @@ def _groups(stories: Iterator[Story]) -> Iterator[list[Story]]:
     group: list[Story] = []
     n_characters = 0
     for story in stories:
-        group.append(story)
+        group.append(Story(story.text))  # its labels would take a hundred times the memory of its text
         n_characters += len(story.text)
         if n_characters >= GROUP_CHARACTERS:
             yield group
@@ -248,41 +259,74 @@ def _groups(stories: Iterator[Story]) -> Iterator[list[Story]]:
         yield group
 
 
+def find_different(
+    digests: UInt64[np.ndarray, " story"],
+) -> tuple[int, Callable[[slice], Bool[np.ndarray, " place"]]]:
+    """How many texts are different, and which of the next stories are the first of their text.
+
+    The function is asked of stretches of stories, each once and in order.
+    """
+    ordered = np.sort(digests)
+    again = ordered[1:][ordered[1:] == ordered[:-1]]  # one less of each text than there are
+    twice = np.unique(again)
+    was_read = np.zeros(len(twice), dtype=bool)
+
+    def is_first(place: slice) -> Bool[np.ndarray, " place"]:
+        first = np.ones(len(digests[place]), dtype=bool)
+        if not len(twice):
+            return first
+        which = np.minimum(np.searchsorted(twice, digests[place]), len(twice) - 1)
+        for story in np.flatnonzero(twice[which] == digests[place]):
+            first[story] = not was_read[which[story]]
+            was_read[which[story]] = True
+        return first
+
+    return len(digests) - len(again), is_first
+
+
 class _Writer:
-    """One side while it is written: the tokens of the open shard, and three numbers a story."""
+    """One side while it is written; its files appear when the block ends, or each shard when it is full.
+
+    ``counts``: stories, tokens and bytes so far.
+    """
 
     def __init__(self, folder: Path, name: str) -> None:
-        self.folder, self.name, self.n_shards = folder, name, 0
-        self.tokens = np.empty(SHARD_TOKENS, dtype=np.uint16)  # memory that is not touched is not taken
-        self.n_waiting = 0
-        self.lengths, self.digests, self.n_bytes = array("i"), array("Q"), array("i")
+        self._folder, self._name, self._n_shards = folder, name, 0
+        self.counts = {"stories": 0, "tokens": 0, "bytes": 0}
+        self._columns, self._shard = ExitStack(), ExitStack()
 
-    def add(self, story: np.ndarray, digest: int, n_bytes: int) -> None:
+    def __enter__(self) -> Self:
+        columns: dict[str, type[np.generic]] = {"lengths": np.int32, "digests": np.uint64, "bytes": np.int32}
+        with ExitStack() as opening:
+            self._lengths, self._digests, self._n_bytes = (
+                opening.enter_context(array_file(self._folder / f"{self._name}.{column}.npy", dtype))
+                for column, dtype in columns.items()
+            )
+            self._open_shard()
+            self._columns = opening.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._columns.push(self._shard.__exit__)
+        self._columns.__exit__(*error)
+
+    def _open_shard(self) -> None:
+        path = self._folder / f"{self._name}-{self._n_shards:05d}.npy"
+        self._tokens = self._shard.enter_context(array_file(path, np.uint16))
+        self._n_shards += 1
+
+    def add(self, story: UInt16[np.ndarray, " length"], digest: int, n_bytes: int) -> None:
         """Add a story."""
-        if self.n_waiting + len(story) > SHARD_TOKENS:
-            self._flush()
-        self.tokens[self.n_waiting : self.n_waiting + len(story)] = story
-        self.n_waiting += len(story)
-        self.lengths.append(len(story) - 1)
-        self.digests.append(digest)
-        self.n_bytes.append(n_bytes)
-
-    def _flush(self) -> None:
-        self._save(f"{self.name}-{self.n_shards:05d}.npy", self.tokens[: self.n_waiting])
-        self.n_shards += 1
-        self.n_waiting = 0
-
-    def _save(self, name: str, values: np.ndarray) -> None:
-        with atomic_write(self.folder / name, "wb") as file:
-            np.save(file, values)
-
-    def close(self) -> dict[str, int]:
-        """Write what is left; counts of stories, tokens and bytes."""
-        self._flush()
-        self._save(f"{self.name}.lengths.npy", np.array(self.lengths, dtype=np.int32))
-        self._save(f"{self.name}.digests.npy", np.array(self.digests, dtype=np.uint64))
-        self._save(f"{self.name}.bytes.npy", np.array(self.n_bytes, dtype=np.int32))
-        return {"stories": len(self.lengths), "tokens": sum(self.lengths), "bytes": sum(self.n_bytes)}
+        if self._tokens.n + len(story) > SHARD_TOKENS:
+            self._shard.close()
+            self._open_shard()
+        self._tokens.add(story)
+        self._lengths.add([len(story) - 1])
+        self._digests.add([digest])
+        self._n_bytes.add([n_bytes])
+        self.counts["stories"] += 1
+        self.counts["tokens"] += len(story) - 1
+        self.counts["bytes"] += n_bytes
 
 
 def _is_complete(folder: Path) -> bool:

@@ -10,10 +10,10 @@ import codecs
 import difflib
 import gzip
 import hashlib
-import json
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NoReturn
@@ -22,6 +22,7 @@ from tslens.corpus.hub import describe_hub, hub_rows, is_hub
 from tslens.corpus.parquet import parquet_rows
 from tslens.errors import DataError, UsageError
 from tslens.files import sha256_file
+from tslens.reading import open_regular, parse_json
 from tslens.types import Story
 
 SEPARATORS = {".jsonl": b"\n", ".txt": b"<|endoftext|>"}  # what ends a record, by the ending of the file
@@ -95,9 +96,15 @@ def describe_source(source: str | Path) -> tuple[str, str]:
         return name, hashlib.sha256(f"{name}@{commit}".encode()).hexdigest()
     path = Path(source)
     files = _story_files(path)
+    try:
+        digests = [sha256_file(file) for file in files]
+    except OSError as error:
+        raise DataError(
+            f"Cannot read {path}: {error.strerror or error}.", "Give a file that you may read."
+        ) from error
     if files == [path]:
-        return path.name, sha256_file(path)
-    listing = "".join(f"{sha256_file(file)}  {file.name}\n" for file in files)
+        return path.name, digests[0]
+    listing = "".join(f"{digest}  {file.name}\n" for digest, file in zip(digests, files, strict=True))
     return path.resolve().name, hashlib.sha256(listing.encode()).hexdigest()
 
 
@@ -201,7 +208,7 @@ def _row_stories(rows: Iterable[Any], source: str) -> Iterator[Story]:
 def _records(path: Path) -> Iterator[tuple[int, bytes]]:
     """Records that are not blank, numbered from 1. Raises DataError for what is no readable file."""
     try:
-        with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
+        with _open(path) as file:
             for number, record in enumerate(_split(file, SEPARATORS[_kind(path)]), start=1):
                 if len(record) > RECORD_BYTES:
                     raise DataError(
@@ -214,8 +221,19 @@ def _records(path: Path) -> Iterator[tuple[int, bytes]]:
         raise DataError(f"{path} is broken or cut off: {error}.", "Get the file again.") from error
     except OSError as error:
         raise DataError(
-            f"Cannot read {path}: {error.strerror or error}.", "Check its permissions."
+            f"Cannot read {path}: {error.strerror or error}.", "Give a file that you may read."
         ) from error
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
+    """The bytes of a file, unpacked. Raises OSError for what is no regular file: a pipe, a device."""
+    with open_regular(path) as file:
+        if path.name.lower().endswith(".gz"):
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                yield unpacked
+        else:
+            yield file
 
 
 def _split(file: IO[bytes] | gzip.GzipFile, separator: bytes) -> Iterator[bytes]:
@@ -262,8 +280,8 @@ def _parse_text(text: str, place: str) -> Story:
 
 def _parse_line(line: str, place: str) -> Story:
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        row = parse_json(line)
+    except ValueError as error:
         raise DataError(f"{place} is no JSON: {error}.", "Mend or remove the line.") from error
     return _story_of_row(row, place)
 

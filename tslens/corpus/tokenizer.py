@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int32, Int64, UInt16
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from tslens.errors import ModelError, UsageError
+from tslens.errors import ModelError, TslensError, UsageError
 from tslens.files import atomic_write
+from tslens.reading import exists, parse_row, read_bytes, read_text
 from tslens.types import Story
 
 END = "<|endoftext|>"
+MOST_GROWTH = 64  # a few replacements one after the other would fill any memory
 SMALLEST, LARGEST = 257, 65_536  # all bytes and the end; what 16 bits can number
 
 # Every tokenizer must give these back: runs of blanks, a byte-order mark, letters that unicode
@@ -56,10 +60,7 @@ class StoryTokenizer:
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        tokenizer.encode_special_tokens = True  # the name of a special token in a text is text
-        tokenizer.post_processor = None  # trims offsets or adds tokens
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
+        make_plain(tokenizer)
         self._tokenizer = tokenizer
         self.vocab_size: int = tokenizer.get_vocab_size()
         if self.vocab_size > LARGEST:
@@ -118,11 +119,10 @@ class StoryTokenizer:
         """
         tokenizer = read_tokenizer(path)
         try:
-            return cls(tokenizer)
+            with library_errors():
+                return cls(tokenizer)
         except ModelError as error:
             raise ModelError(f"Cannot use the tokenizer {path}: {error.message}", error.hint) from error
-        except Exception as error:  # what the tokenizers library raises has no other class
-            raise broken_tokenizer(path, error) from error
 
     def save(self, path: Path) -> None:
         """Write a ``tokenizer.json``, whole or not at all; transformers reads it."""
@@ -139,18 +139,21 @@ class StoryTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text."""
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        with library_errors():
+            return self._tokenizer.encode(text, add_special_tokens=False).ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of several texts, in parallel."""
-        return [found.ids for found in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+        with library_errors():
+            return [found.ids for found in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
 
     def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Token ids and the characters of each, ``text[start:end]``; a blank before a word belongs to its token.
 
         Pieces of one character all have the span of that character.
         """
-        found = self._tokenizer.encode(text, add_special_tokens=False)
+        with library_errors():
+            found = self._tokenizer.encode(text, add_special_tokens=False)
         return found.ids, found.offsets
 
     def encode_story(self, text: str, *, context: int = 512) -> UInt16[np.ndarray, " length"]:
@@ -205,9 +208,13 @@ def read_splitter(path: Path) -> Splitter:
     is none or it is broken.
     """
     tokenizer = read_tokenizer(path)
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return lambda text: list(tokenizer.encode(text, add_special_tokens=False).offsets)
+    make_plain(tokenizer)
+
+    def split(text: str) -> list[tuple[int, int]]:
+        with library_errors():
+            return list(tokenizer.encode(text, add_special_tokens=False).offsets)
+
+    return split
 
 
 def read_tokenizer(path: Path) -> Tokenizer:
@@ -215,20 +222,37 @@ def read_tokenizer(path: Path) -> Tokenizer:
 
     Raises ModelError if there is none or it is broken.
     """
-    file = path / "tokenizer.json" if path.is_dir() else path
-    if not file.exists() and not (path / "vocab.json").exists():
+    file = path / "tokenizer.json" if exists(path) and path.is_dir() else path
+    if not exists(file) and not exists(path / "vocab.json"):
         raise ModelError(
             f"There is no tokenizer {file}.", "Give the path of a tokenizer.json, or a folder with one."
         )
-    try:
+    with library_errors(f"The tokenizer {path} is broken"):
         return _read_json(file) if file.exists() else _read_gpt2(path)
-    except Exception as error:  # what the tokenizers library raises has no other class
-        raise broken_tokenizer(path, error) from error
 
 
-def broken_tokenizer(path: Path, error: Exception) -> ModelError:
-    """What to say of a tokenizer that the library cannot use."""
-    return ModelError(f"The tokenizer {path} is broken: {error}.", "Restore it from its source.")
+@contextmanager
+def library_errors(what: str = "The tokenizer cannot read a text") -> Iterator[None]:
+    """What the tokenizers library raises as a ModelError: it has no class of its own, and a panic is no Exception."""
+    try:
+        yield
+    except TslensError:
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        lines = str(error).splitlines() or [type(error).__name__]
+        raise ModelError(f"{what}: {lines[0]}.", "Restore it from its source.") from error
+
+
+def make_plain(tokenizer: Tokenizer) -> None:
+    """Nothing but the tokens of a text: none added, none left out, none drawn."""
+    tokenizer.encode_special_tokens = True  # the name of a special token in a text is text
+    tokenizer.post_processor = None  # trims offsets or adds tokens
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    if getattr(tokenizer.model, "dropout", None):
+        tokenizer.model.dropout = None  # of training: merges left out at random
 
 
 def check_vocab_size(vocab_size: int) -> None:
@@ -241,10 +265,30 @@ def check_vocab_size(vocab_size: int) -> None:
 
 
 def _read_json(file: Path) -> Tokenizer:
-    return Tokenizer.from_str(file.read_text(encoding="utf-8"))
+    text = read_text(file)
+    found = parse_row(text)
+    for name in ("normalizer", "decoder"):
+        if _growth(found.get(name)) > MOST_GROWTH:
+            raise ValueError(f"its {name} makes a text more than {MOST_GROWTH} times as long")
+    return Tokenizer.from_str(text)
+
+
+def _growth(part: Any) -> int:
+    """How many times as long a normalizer or decoder can make a text, at most; no more than is asked for is counted."""
+    if not isinstance(part, dict):
+        return 1
+    if part.get("type") == "Replace":
+        return max(1, len(str(part.get("content", ""))))
+    found = 1
+    inner = part.get("normalizers") or part.get("decoders")
+    for one in inner if isinstance(inner, list) else ():
+        found = min(found * _growth(one), MOST_GROWTH + 1)
+    return found
 
 
 def _read_gpt2(folder: Path) -> Tokenizer:
+    for name in ("vocab.json", "merges.txt"):
+        read_bytes(folder / name)  # a regular file, and not too long
     vocab, merges = models.BPE.read_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
     tokenizer = Tokenizer(models.BPE(vocab, merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

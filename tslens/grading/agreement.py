@@ -11,16 +11,16 @@ Inter-Rater Reliability, 4th edition). Where nearly all ratings are alike, alpha
 hardly ever differ; AC2 is not. But quadratic weights over a long scale forgive small differences, so that AC2 is high
 even of judges who differ by a point on most texts. So both are shown, and the mean difference in points.
 
-**Intervals**: texts of one prompt are one cluster; Poisson bootstrap (``tslens.stats``), bias-corrected and accelerated
-(Efron 1987). They are not to be trusted below ``stats.MIN_CLUSTERS`` prompts. Scikit-learn and scipy have neither
-coefficient.
+**Intervals**: texts of one prompt are one cluster; each prompt is left out once (jackknife), Student's t on the
+logarithm of the disagreement, which is one minus a coefficient: its law is more even. By simulation 92 to 95 of 100
+hold the truth with 30 prompts (``tests/faults``), more than by a bias-corrected bootstrap. They are not to be trusted
+below ``stats.MIN_CLUSTERS`` prompts. Scikit-learn and scipy have neither coefficient.
 
-Axes: unit (a text), rater (a judge, or a time that he was asked), value, category, replicate.
+Axes: unit (a text), rater (a judge, or a time that he was asked), value, category, replicate (weights of the texts).
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -28,10 +28,10 @@ from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import norm
+from scipy.stats import t
 
 from tslens.grading.rubric import CRITERIA, Criterion
-from tslens.stats import LEVEL, N_REPLICATES, poisson_weights
+from tslens.stats import LEVEL
 from tslens.types import Grade, GradeFailure
 
 Metric = Literal["nominal", "ordinal", "interval"]
@@ -76,7 +76,7 @@ class Agreement:
         return asdict(self)
 
 
-def self_agreement(outcomes: Iterable[Grade | GradeFailure], *, seed: int) -> Mapping[Criterion, Agreement]:
+def self_agreement(outcomes: Iterable[Grade | GradeFailure]) -> Mapping[Criterion, Agreement]:
     """Agreement of a judge with himself on the texts of one model that he was given more than once.
 
     Texts that he was given once are left out; empty where there are no others.
@@ -93,7 +93,6 @@ def self_agreement(outcomes: Iterable[Grade | GradeFailure], *, seed: int) -> Ma
         name: measure_agreement(
             np.array([[_grade(given.get(time), name) for time in times] for given in again.values()]),
             prompts,
-            seed=seed,
         )
         for name in CRITERIA
     }
@@ -103,9 +102,7 @@ def _grade(one: Grade | GradeFailure | None, name: Criterion) -> float:
     return float(getattr(one, name)) if isinstance(one, Grade) else float("nan")
 
 
-def measure_agreement(
-    grades: Float[np.ndarray, "unit rater"], prompts: Sequence[str], *, seed: int
-) -> Agreement:
+def measure_agreement(grades: Float[np.ndarray, "unit rater"], prompts: Sequence[str]) -> Agreement:
     """Agreement of grades from 0 to 10, NaN where one is missing. ``prompts``: that each text belongs to."""
     is_paired = np.isfinite(grades).sum(1) > 1
     paired, of_paired = grades[is_paired], [p for p, kept in zip(prompts, is_paired, strict=True) if kept]
@@ -115,10 +112,10 @@ def measure_agreement(
     apart = np.array([_apart(row[np.isfinite(row)]) for row in paired])
     weights = quadratic_weights(SCALE)
     return Agreement(
-        alpha_ordinal=_estimate(lambda w: _alpha(w, counts, values, "ordinal"), of_paired, seed),
-        alpha_interval=_estimate(lambda w: _alpha(w, counts, values, "interval"), of_paired, seed),
-        ac2=_estimate(lambda w: _ac2(w, in_steps, weights), prompts, seed),
-        difference=_estimate(lambda w: _ratio(w @ apart, w.sum(1)), of_paired, seed),
+        alpha_ordinal=_estimate(lambda w: _alpha(w, counts, values, "ordinal"), of_paired, best=1.0),
+        alpha_interval=_estimate(lambda w: _alpha(w, counts, values, "interval"), of_paired, best=1.0),
+        ac2=_estimate(lambda w: _ac2(w, in_steps, weights), prompts, best=1.0),
+        difference=_estimate(lambda w: _ratio(w @ apart, w.sum(1)), of_paired, best=0.0),
         n=len(paired),
         n_missed=len(grades) - len(paired),
         n_prompts=len(set(of_paired)),
@@ -216,37 +213,40 @@ def _ac2(
 # Intervals --------------------------------------------------------------------------------------------------
 
 
-def _estimate(statistic: Statistic, prompts: Sequence[str], seed: int) -> Estimate:
-    """A statistic of weighted texts, on all of them once, with its interval over prompts."""
+def _estimate(statistic: Statistic, prompts: Sequence[str], *, best: float) -> Estimate:
+    """A statistic of weighted texts, on all of them once, with its interval over prompts. ``best``: where all agree."""
     names = sorted(set(prompts))
     if not names:
         return Estimate(None, None, None)
     column = {name: i for i, name in enumerate(names)}
-    keys = [
-        int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little") for name in names
-    ]
-    of_prompt = np.concatenate([poisson_weights(seed, keys), 1 - np.eye(len(names))])
+    of_prompt = np.concatenate([np.ones((1, len(names))), 1 - np.eye(len(names))])
     found = statistic(of_prompt[:, [column[prompt] for prompt in prompts]])
     value = _number(found[0])
-    ends = None if value is None else _bca(value, found[1 : 1 + N_REPLICATES], found[1 + N_REPLICATES :])
+    ends = None if value is None else _jackknife(value, found[1:], best)
     low, high = ends or (None, None)
     return Estimate(value, low, high)
 
 
-def _bca(
-    value: float, replicates: Float[np.ndarray, " replicate"], without: Float[np.ndarray, " prompt"]
+def _jackknife(
+    value: float, without: Float[np.ndarray, " prompt"], best: float
 ) -> tuple[float, float] | None:
-    """Bias-corrected and accelerated interval; None where nothing varies. ``without``: each prompt left out once."""
-    replicates, without = replicates[np.isfinite(replicates)], without[np.isfinite(without)]
-    if len(without) < 2 or np.ptp(replicates) < 1e-12 or np.ptp(without) < 1e-12:
+    """95% by Student's t, on the logarithm of the distance from ``best``; as it is where a prompt is all that differs.
+
+    ``without``: each prompt left out once. None where nothing varies.
+    """
+    without = without[np.isfinite(without)]
+    n = len(without)
+    if n < 2 or np.ptp(without) < 1e-12:
         return None
-    below = np.mean(replicates < value) + np.mean(replicates == value) / 2
-    bias = norm.ppf(np.clip(below, 0.5 / len(replicates), 1 - 0.5 / len(replicates)))
-    off = without.mean() - without
-    skew = (off**3).sum() / (6 * (off**2).sum() ** 1.5)
-    z = bias + norm.ppf([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    low, high = np.quantile(replicates, norm.cdf(bias + z / (1 - skew * z)))
-    return float(low), float(high)
+    middle, each = abs(value - best), np.abs(without - best)
+    by_log = min(middle, float(each.min())) > 1e-12
+    if by_log:
+        middle, each = np.log(middle), np.log(each)
+    error = np.sqrt((n - 1) / n * ((each - each.mean()) ** 2).sum())
+    reach = float(t.ppf((1 + LEVEL) / 2, n - 1)) * error
+    near, far = middle - reach, middle + reach
+    near, far = (np.exp(near), np.exp(far)) if by_log else (max(near, 0.0), far)
+    return (float(best - far), float(best - near)) if best else (float(near), float(far))
 
 
 def _ratio(

@@ -19,6 +19,7 @@ import numpy as np
 
 from tslens.corpus.instructions.draw import HELD_OUT
 from tslens.corpus.instructions.form import Instruction, write_prompt
+from tslens.errors import DataError
 from tslens.files import read_jsonl, write_jsonl
 from tslens.grading.prompts import (
     Beginning,
@@ -28,6 +29,7 @@ from tslens.grading.prompts import (
     load_instruction_sets,
     version_of,
 )
+from tslens.reading import BROKEN, checked
 from tslens.types import Graded
 
 if TYPE_CHECKING:
@@ -152,7 +154,10 @@ def load_written(path: Path, header: Mapping[str, Any]) -> list[Graded] | None:
     found, rows = read_jsonl(path, WRITTEN_SCHEMA)
     if found != {"schema": WRITTEN_SCHEMA, **header}:
         return None
-    return [Graded(**row) for row in rows]
+    try:
+        return [checked(Graded(**row)) for row in rows]
+    except BROKEN as error:
+        raise DataError(f"{path} holds no texts: {error}.", "Remove it; they are written again.") from error
 
 
 # How stories really end; texts that are given again -----------------------------------------------------------

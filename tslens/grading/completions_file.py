@@ -13,6 +13,7 @@ from typing import Any
 from tslens.corpus.instructions.form import STORY, Instruction, parse_prompt, write_prompt
 from tslens.errors import DataError, TslensError
 from tslens.grading.completions import package_prompts, text_of
+from tslens.reading import BROKEN, exists, parse_json, read_text
 from tslens.types import Graded
 
 
@@ -41,7 +42,7 @@ def read_texts(path: Path) -> list[Graded]:
     for number, row in _rows(path):
         try:
             lines.append(_line(number, row, known))
-        except (KeyError, TypeError, ValueError, RecursionError, TslensError) as error:
+        except (*BROKEN, TslensError) as error:
             what = f"{error} is missing" if isinstance(error, KeyError) else error
             raise _no_completions(path, f"line {number}: {what}") from error
     if not lines:
@@ -101,21 +102,21 @@ def _line(number: int, row: Mapping[str, Any], known: Mapping[str, str]) -> _Lin
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The lines of a file with their numbers; a first line that names a schema is left out."""
-    if not path.exists():
+    if not exists(path):
         raise DataError(f"There is no file {path}.", "Check the path.")
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = read_text(path).split("\n")
     except (OSError, ValueError) as error:
         raise _no_completions(path, getattr(error, "strerror", None) or str(error)) from error
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except json.JSONDecodeError as error:
             what = f"line {number} is no JSON: {error.msg.lower()} at character {error.colno}"
             raise _no_completions(path, what) from error
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise _no_completions(path, f"line {number}: {error}") from error
         if not isinstance(row, dict):
             raise _no_completions(path, f"line {number} is no object")

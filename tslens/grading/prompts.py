@@ -8,10 +8,9 @@ Li 2023 are), a JSON list, or lines of ``{"prompt": ...}``.
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -20,6 +19,7 @@ from typing import Any, Literal, get_args
 
 from tslens.corpus.instructions.form import Instruction
 from tslens.errors import DataError
+from tslens.reading import BROKEN, parse_json, read_text
 
 Group = Literal["factual", "reasoning", "context"]
 Outcome = Literal["success", "partial", "failure"]
@@ -166,13 +166,28 @@ def read_beginnings(path: Path) -> tuple[Beginning, ...]:
     Raises DataError if it is absent, of another form, or empty.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, at_most=PROMPT_BYTES)
         found = _texts(text, path.suffix.lower())
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        "".join(found).encode()  # half of a character is a ValueError: no model is asked with it
+    except (OSError, *BROKEN) as error:
         raise DataError(f"Cannot read prompts from {path}: {error}.", _HINT) from error
     if not found:
         raise DataError(f"There is no prompt in {path}.", _HINT)
     return tuple(Beginning(f"p{number:03d}", one) for number, one in enumerate(found, 1))
+
+
+PROMPT_BYTES = 16_000_000  # of a file of prompts
+
+
+def _check_plain(events: Iterable[Any]) -> None:
+    """Raise ValueError for YAML that repeats a part of itself, which unfolds to any size, or is no flat list."""
+    n_open = 0
+    for event in events:
+        kind = type(event).__name__
+        n_open += kind.endswith(("SequenceStartEvent", "MappingStartEvent"))
+        n_open -= kind.endswith(("SequenceEndEvent", "MappingEndEvent"))
+        if kind == "AliasEvent" or n_open > 1:
+            raise ValueError("it is not a list of texts")
 
 
 _HINT = 'Give a .yaml or .json list of strings, or a .jsonl file of {"prompt": "..."} lines.'
@@ -180,16 +195,17 @@ _HINT = 'Give a .yaml or .json list of strings, or a .jsonl file of {"prompt": "
 
 def _texts(text: str, suffix: str) -> list[str]:
     if suffix == ".jsonl":
-        rows = [json.loads(line)["prompt"] for line in text.split("\n") if line.strip()]
+        rows = [parse_json(line)["prompt"] for line in text.split("\n") if line.strip()]
     elif suffix in (".yaml", ".yml"):
         import yaml
 
         try:
+            _check_plain(yaml.parse(text, yaml.SafeLoader))
             rows = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise ValueError(str(error).splitlines()[0]) from error
     elif suffix == ".json":
-        rows = json.loads(text)
+        rows = parse_json(text)
     else:
         raise ValueError(f'"{suffix}" is no kind of prompts')
     if not isinstance(rows, list) or not all(isinstance(row, str) and row.strip() for row in rows):

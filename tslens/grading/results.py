@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tslens.errors import DataError
-from tslens.files import read_jsonl, write_json, write_jsonl
+from tslens.files import read_jsonl, write_results
 from tslens.grading.judge import Outcome
 from tslens.grading.rubric import AGE_GROUPS, CRITERIA
 from tslens.grading.summary import Summary, summarise
+from tslens.reading import BROKEN
 from tslens.types import Grade, Graded, GradeFailure, Provenance
 
 if TYPE_CHECKING:
@@ -81,17 +82,13 @@ class GradedModel:
 def save_grades(found: GradedModel, path: Path, record: Provenance) -> None:
     """Write the rows, and their provenance beside them."""
     header = {**found.header, "model": found.label}
-    write_jsonl(path, SCHEMA, header, (one.to_json() for one in found.outcomes))
-    write_json(path.with_suffix(".provenance.json"), record.to_json())
+    write_results(path, SCHEMA, header, (one.to_json() for one in found.outcomes), record)
 
 
 def load_grades(path: Path) -> GradedModel:
     """Inverse of :func:`save_grades`. Raises DataError for a file that is absent or none of grades: a header without a
     judge or prompts, a number that is not from 0 to 10, an age that is no letter from A to F."""
-    try:
-        header, rows = read_jsonl(path, SCHEMA)
-    except RecursionError as error:
-        raise DataError(f"{path} holds no grades: {error}.", _AGAIN) from error
+    header, rows = read_jsonl(path, SCHEMA)
     absent = [name for name in _NAMED if not isinstance(header.get(name), str)]
     if absent:
         raise DataError(f"The header of {path} does not say {', '.join(absent)}.", _AGAIN)
@@ -99,7 +96,7 @@ def load_grades(path: Path) -> GradedModel:
     for number, row in enumerate(rows, 2):
         try:
             found.append(_outcome(row))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except BROKEN as error:
             what = f"{type(error).__name__} {error}"
             raise DataError(f"Line {number} of {path} is no grade: {what}.", _AGAIN) from error
     return GradedModel(header["model"], header, tuple(found))

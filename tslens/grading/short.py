@@ -22,12 +22,13 @@ import numpy as np
 from pydantic import ConfigDict
 
 from tslens.errors import DataError
-from tslens.grading.prompts import Group, Outcome, ShortPrompt, answer_words
+from tslens.grading.prompts import PROMPT_BYTES, Group, Outcome, ShortPrompt, answer_words
 from tslens.grading.rubric import SEPARATOR, Answer, refuse_doubled
 from tslens.grading.summary import MOST_FAILURES, Mean
 from tslens.grading.teacher import server_seed
 from tslens.llm.calls import Call, CallFailure
 from tslens.llm.ledger import Ledger
+from tslens.reading import BROKEN, read_text
 from tslens.stats import share_interval
 from tslens.types import Graded, GradeFailure
 
@@ -264,7 +265,7 @@ def read_short_prompts(path: Path) -> tuple[ShortPrompt, ...]:
     """
     found = []
     try:
-        read = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=refuse_doubled)
+        read = json.loads(read_text(path, at_most=PROMPT_BYTES), object_pairs_hook=refuse_doubled)
         groups, counts = read["prompts"], Counter[Group]()
         for name, texts in groups.items():
             group = next((one for one in get_args(Group) if name.startswith(one)), None)
@@ -278,7 +279,8 @@ def read_short_prompts(path: Path) -> tuple[ShortPrompt, ...]:
                 counts[group] += 1
                 id_ = f"{group}-{counts[group]:02d}"
                 found.append(ShortPrompt(id_, group, text, (), (), False, _RIGHT, _PARTLY, _WRONG))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        "".join(one.text for one in found).encode()  # half of a character is a ValueError
+    except (OSError, *BROKEN) as error:
         raise DataError(f"Cannot read short prompts from {path}: {error}.", _FORM) from error
     if not found:
         raise DataError(f"There is no prompt in {path}.", _FORM)

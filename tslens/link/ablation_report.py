@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from tslens.causal.replacement import Replacement
 from tslens.errors import DataError
-from tslens.files import read_jsonl, write_json, write_jsonl
+from tslens.files import read_jsonl, write_results
+from tslens.reading import BROKEN, checked
 from tslens.types import Provenance
 
 if TYPE_CHECKING:
@@ -163,16 +164,15 @@ def save_ablations(
         "data_sha256": record.data_sha256,
         **report.header(),
     }
-    write_jsonl(path, SCHEMA, header, (row.to_json() for row in report.rows))
-    write_json(path.with_suffix(".provenance.json"), record.to_json())
+    write_results(path, SCHEMA, header, (row.to_json() for row in report.rows), record)
 
 
 def load_ablations(path: Path) -> tuple[Mapping[str, Any], list[AblationRow]]:
     """Header and rows of such a file. Raises DataError if it is of another schema or broken."""
     header, rows = read_jsonl(path, SCHEMA)
     try:
-        return header, [AblationRow.from_json(row) for row in rows]
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        return header, [checked(AblationRow.from_json(row)) for row in rows]
+    except BROKEN as error:
         raise DataError(
             f"A row of {path} is no row of ablations: {error}.", "Write the file again with: tslens ablate"
         ) from error

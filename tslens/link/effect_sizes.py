@@ -1,6 +1,8 @@
 """Means over stories of what interventions cost, their intervals, and the same for many at once (``stats``).
 
-Column 0 is on all tokens, and is one family of tests; the other columns, classes of tokens, are another.
+Column 0 is on all tokens, and is one family of tests; the other columns, classes of tokens, are another. The largest
+deviation of a family is a number of standard errors; an effect takes Student's quantile of its probability for its
+stories, as in ``drops``.
 
 Axes: story, column, row (of a report); replicate of the bootstrap.
 """
@@ -13,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.stats import rankdata
+from scipy.stats import norm, rankdata, t
 
 from tslens.link.ablation_report import Effect
 from tslens.stats import BootstrapSums, poisson_weights, scaled_deviations, second_half
@@ -79,8 +81,12 @@ class EffectSizes:
         if n < 2:
             return Effect(mean, None, None, None, None, None, n)
         se, largest = float(self.se[column, row]), self.largest[0 if column == 0 else 1]
-        reach = float(np.quantile(largest, LEVEL)) * se
-        n_beyond = int((largest * se >= abs(mean)).sum()) if abs(mean) >= ROUNDING else len(largest)
+        reach = float(t.isf(norm.sf(np.quantile(largest, LEVEL)), n - 1)) * se
+        if abs(mean) < ROUNDING:
+            n_beyond = len(largest)
+        else:
+            deviation = float(norm.isf(t.sf(abs(mean) / se, n - 1))) if se else float("inf")
+            n_beyond = int((largest >= deviation).sum())
         return Effect(
             mean,
             float(self.low[column, row]),

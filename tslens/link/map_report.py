@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from tslens.causal.replacement import Replacement
 from tslens.errors import DataError
-from tslens.files import read_jsonl, write_json, write_jsonl
+from tslens.files import read_jsonl, write_results
 from tslens.link.drops import Drop
+from tslens.reading import BROKEN, checked
 from tslens.types import Provenance
 
 if TYPE_CHECKING:
@@ -168,18 +169,17 @@ def save_map(report: MapReport, path: Path, record: Provenance) -> None:
         "readouts": list(report.readouts),
         "members": {name: list(members) for name, members in report.members.items()},
     }
-    write_jsonl(path, SCHEMA, header, (row.to_json() for row in report.rows))
-    write_json(path.with_suffix(".provenance.json"), record.to_json())
+    write_results(path, SCHEMA, header, (row.to_json() for row in report.rows), record)
 
 
 def load_map(path: Path) -> MapReport:
     """Inverse of :func:`save_map`. Raises DataError for a file of another schema or a broken one."""
     header, rows = read_jsonl(path, SCHEMA)
     try:
-        found = tuple(MapRow.from_json(row) for row in rows)
+        found = tuple(checked(MapRow.from_json(row)) for row in rows)
         own = {name: value for name, value in header.items() if name not in ("schema", "readouts", "members")}
         return MapReport(found, header["readouts"], header["members"], own)
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
+    except BROKEN as error:
         raise DataError(
             f"A row of {path} is no row of a capability map: {error}.",
             "Write the file again with: tslens link",

@@ -55,6 +55,9 @@ class AppendFile:
                 os.ftruncate(self._descriptor, offset)  # no half line before those of other calls
                 raise OSError("the disk is full")
         except OSError as error:
+            if not offset:  # no file without a line
+                self.path.unlink(missing_ok=True)
+                self._close()
             raise self._cannot_write(error.strerror or str(error)) from error
         self.size += n_written
         return offset
@@ -69,10 +72,13 @@ class AppendFile:
 
     def close(self) -> None:
         """Let go of the file and the lock."""
+        self._close()
+        self._lock.release()
+
+    def _close(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-        self._lock.release()
 
     def _cannot_write(self, why: str) -> RunError:
         return RunError(

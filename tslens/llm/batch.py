@@ -29,7 +29,7 @@ from tslens.llm.client import Client, Progress
 from tslens.llm.connect import stopped
 from tslens.llm.prices import Price
 from tslens.llm.settle import Rejections, beyond_budget, for_another, give_up, take_answer
-from tslens.llm.wire import Dialect, read_answer
+from tslens.llm.wire import Dialect, mapping, read_answer, word
 
 MOST_REQUESTS = 50_000
 MOST_BYTES = 190_000_000  # the limit is 200 MB
@@ -203,8 +203,8 @@ class _BatchJob:
         sends = self.ledger.batches[name].sends
         for file_id in (state.get("output_file_id"), state.get("error_file_id")):
             for row in self._road.download(file_id, self.ledger.folder) if file_id else ():
-                call_hash = row.get("custom_id", "")
-                if (n := sends.get(call_hash)) is not None:
+                call_hash = row.get("custom_id")
+                if isinstance(call_hash, str) and (n := sends.get(call_hash)) is not None:
                     call = self._first(call_hash)
                     yield from self._conclude(self._take_row(part, n, call_hash, call, row), call)
         status = state["status"]
@@ -226,8 +226,8 @@ class _BatchJob:
     ) -> Outcome | None:
         """Record one row of a result; the outcome of its call, None if that is to be asked again or not at hand."""
         redact = self._road.server.redact
-        response = row.get("response") or {}
-        status, body = response.get("status_code", 0), response.get("body") or {}
+        response = mapping(row.get("response"))
+        status, body = response.get("status_code", 0), mapping(response.get("body"))
         if status == 200:
             answer = read_answer(call, body)
             if answer is None:
@@ -245,8 +245,9 @@ class _BatchJob:
                 failure = CallFailure(call.key, answer.fault, redact(answer.detail))
                 return give_up(self.ledger, call, failure)
             return reply
-        error = row.get("error") or body.get("error") or {}
-        said = redact(f"{status or ''} {error.get('code') or ''} {error.get('message') or ''}".strip())[:500]
+        error = mapping(row.get("error")) or mapping(body.get("error"))
+        words = (status or "", error.get("code"), error.get("message"))
+        said = redact(" ".join(filter(None, (word(part, most=2000) for part in words))))[:500]
         self.ledger.failed(n, call_hash, detail=said, is_free=True)
         if status in (401, 403, 404):
             self._end = said
@@ -259,12 +260,13 @@ class _BatchJob:
 
     def _take_refusal(self, state: dict[str, Any], n_requests: int) -> None:
         """A batch that the server refused whole: too many tokens at once means smaller parts, all else is the end."""
-        errors = (state.get("errors") or {}).get("data") or [{}]
+        data = mapping(state.get("errors")).get("data")
+        errors = [mapping(e) for e in data] if isinstance(data, list) else []
         if any(e.get("code") == "token_limit_exceeded" for e in errors) and n_requests > 1:
             self._most_requests = max(1, n_requests // 2)
             self._is_held = bool(self._parts)
             return
-        said = self._road.server.redact("; ".join(str(e.get("message")) for e in errors[:3]))
+        said = self._road.server.redact("; ".join(word(e.get("message"), most=500) for e in errors[:3]))
         self._end = f"it refused a batch: {said}"
 
     def _first(self, call_hash: str) -> Call | None:

@@ -16,14 +16,16 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
 from tslens.errors import RunError, UsageError
-from tslens.llm.calls import Call, CallFailure, Outcome
-from tslens.llm.connect import Server, find_server, server_name
+from tslens.llm.address import check_may_be_asked
+from tslens.llm.calls import Call, CallFailure, Outcome, Reply
+from tslens.llm.connect import Server, find_server, meant_address, server_name
 from tslens.llm.ledger import Ledger
 from tslens.llm.pace import Pace
 from tslens.llm.prices import Price, price_table
@@ -57,7 +59,9 @@ class Client:
     without one, since nobody knows what they cost. ``base_url``: of a compatible server; None is OpenAI (or
     ``$OPENAI_BASE_URL``). The key is read from ``$OPENAI_API_KEY`` when the first call has to be sent: UsageError
     where OpenAI has none. ``concurrency``: calls at once at most. ``timeout_s``: seconds for one whole answer.
-    ``tries``: see the module. ``retry_failed``: ask again what an earlier run gave up.
+    ``tries``: see the module. ``retry_failed``: ask again what an earlier run gave up. ``answerers``: model and
+    fingerprint, as the server names them, of the replies so far, known ones too, and how many each gave. UsageError for
+    an address that may not be asked (``address``).
     """
 
     def __init__(
@@ -91,6 +95,7 @@ class Client:
         self.price = price
         self.base_url = base_url
         self.server_name = server_name(base_url)
+        check_may_be_asked(meant_address(base_url))
         self.budget_usd = budget_usd
         self.concurrency = concurrency
         self.timeout_s = timeout_s
@@ -98,6 +103,7 @@ class Client:
         self.retry_failed = retry_failed
         self.dialect = Dialect()
         self.counts = {"replies": 0, "cached": 0, "failed": 0}
+        self.answerers: Counter[tuple[str, str | None]] = Counter()
 
     def server(self) -> Server:
         """The server and the key. Raises UsageError where OpenAI itself is meant and there is none."""
@@ -158,6 +164,8 @@ class Client:
         """Count an outcome and tell how far the job is."""
         kind = "failed" if isinstance(outcome, CallFailure) else "cached" if outcome.is_cached else "replies"
         self.counts[kind] += 1
+        if isinstance(outcome, Reply):
+            self.answerers[outcome.model, outcome.fingerprint] += 1
         if progress is not None:
             n_replies, n_cached, n_failed = self.counts.values()
             progress(Tally(n_replies, n_cached, n_failed, self.ledger.spent_usd))

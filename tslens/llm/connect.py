@@ -9,6 +9,7 @@ import asyncio
 import email.utils
 import json
 import os
+import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,10 +17,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from tslens.errors import RunError, UsageError
+from tslens.llm.address import check_address, check_may_be_asked
 from tslens.llm.redact import KEY_VARIABLE, NO_KEY, Redactor, check_key
 
 if TYPE_CHECKING:
-    from openai import AsyncOpenAI, OpenAI
+    from openai import AsyncOpenAI
 
 MAX_WAIT_S = 900.0  # a server that asks for more is not waited for
 _OPENAI = "api.openai.com"
@@ -61,22 +63,22 @@ class Server:
         return _plain_address(self.base_url) or "OpenAI"
 
     def open_async(self) -> AsyncOpenAI:
-        """A connection for many calls at once."""
-        from openai import AsyncOpenAI
+        """A connection to this server alone (see ``transport``); organization and project are told to OpenAI only."""
+        from openai import AsyncOpenAI, Timeout
 
-        return AsyncOpenAI(**self._options())
-
-    def open(self) -> OpenAI:
-        """A connection for files and batches, one thing at a time."""
-        from openai import OpenAI
-
-        return OpenAI(**self._options())
-
-    def _options(self) -> dict[str, Any]:
-        from openai import Timeout
+        from tslens.llm.transport import open_http
 
         timeout = Timeout(self.timeout_s, connect=min(10.0, self.timeout_s))
-        return {"api_key": self.key, "base_url": self.base_url, "max_retries": 0, "timeout": timeout}
+        connection = AsyncOpenAI(
+            api_key=self.key,
+            base_url=self.base_url,
+            max_retries=0,
+            timeout=timeout,
+            http_client=open_http(self.base_url, timeout),
+        )
+        if _plain_address(self.base_url):
+            connection.organization = connection.project = None
+        return connection
 
     async def send(self, connection: AsyncOpenAI, body: Mapping[str, Any]) -> Any | Failed:
         """Send one chat completion; the JSON that came back, or how it failed.
@@ -96,14 +98,22 @@ class Server:
         import httpx2
         import openai
 
+        from tslens.llm.transport import Redirected
+
         if isinstance(error, TimeoutError | openai.APITimeoutError):
             is_free = isinstance(error.__cause__, httpx2.ConnectTimeout | httpx2.PoolTimeout)
             return Failed("lost", f"no answer in {self.timeout_s:g} s", is_free, is_timeout=True)
         if isinstance(error, openai.APIStatusError):
             return self._explain_status(error)
-        if isinstance(error, openai.APIConnectionError | httpx2.TransportError):
-            cause = error.__cause__ or error
-            detail = self.redact(f"{type(cause).__name__}: {cause}")[:300]
+        if isinstance(error, openai.APIConnectionError | httpx2.RequestError | ssl.SSLError):
+            cause = error.__cause__ if isinstance(error, openai.APIConnectionError) else error
+            cause = cause or error
+            detail = self.redact(f"{type(cause).__name__}: {str(cause) or 'the connection broke'}")[:300]
+            if isinstance(cause, Redirected):
+                why = "(not followed, so that no key goes there; name that address if it is meant)"
+                return Failed("fatal", f"{self.redact(str(cause))[:300]} {why}", is_free=True)
+            if isinstance(cause, httpx2.ConnectError) and "CERTIFICATE_VERIFY_FAILED" in detail:
+                return Failed("fatal", detail, is_free=True)
             if isinstance(cause, httpx2.ConnectError):
                 return Failed("refused_connection", detail, is_free=True)
             if isinstance(cause, httpx2.LocalProtocolError | httpx2.ProxyError):
@@ -113,8 +123,10 @@ class Server:
 
     def _explain_status(self, error: Any) -> Failed:
         status, code = error.status_code, error.code or ""
-        detail = self.redact(f"{status} {error.message}")[:500]
+        detail = self.redact(f"{status} {error.message[:2000]}")[:500]
         wait_s = asked_wait(error.response.headers)
+        if wait_s > MAX_WAIT_S:
+            detail += f" (it asks to wait {wait_s:.0f} s, and more than {MAX_WAIT_S:.0f} s is not waited)"
         if status == 429 and code in ("insufficient_quota", "billing_hard_limit_reached"):
             return Failed("fatal", detail, is_free=True)
         if status in (429, 503):
@@ -131,7 +143,7 @@ def read_json_body(content: bytes, content_type: str) -> Any | Failed:
         return Failed("fatal", "a web page came back, not a chat completion", is_free=True)
     try:
         return json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return Failed("lost", f"the answer is no whole JSON ({len(content)} bytes)", is_free=False)
 
 
@@ -147,26 +159,10 @@ def asked_wait(headers: Mapping[str, str], now: float | None = None) -> float:
     except ValueError:
         try:
             moment = email.utils.parsedate_to_datetime(given).timestamp()
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError, OSError):
             return 0.0
         seconds = moment - (time.time() if now is None else now)
     return max(0.0, seconds) if seconds == seconds else 0.0
-
-
-def check_address(base_url: str | None) -> None:
-    """Raise UsageError for a base address that is none."""
-    if base_url is None:
-        return
-    try:
-        parts = urlsplit(base_url)
-        is_whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_whole = False
-    if not is_whole:
-        shown = base_url.rpartition("@")[2]  # a password is not shown
-        raise UsageError(
-            f'"{shown}" is no address of a server.', "Write it whole, as in http://localhost:8000/v1."
-        )
 
 
 def server_name(base_url: str | None) -> str:
@@ -174,7 +170,7 @@ def server_name(base_url: str | None) -> str:
 
     None reads ``$OPENAI_BASE_URL``, as :func:`find_server` does. Raises UsageError for an address that is none.
     """
-    base_url = _meant(base_url)
+    base_url = meant_address(base_url)
     check_address(base_url)
     return _plain_address(base_url)
 
@@ -182,10 +178,11 @@ def server_name(base_url: str | None) -> str:
 def find_server(base_url: str | None, timeout_s: float) -> Server:
     """The server that is meant and its key from the environment.
 
-    Raises UsageError where OpenAI itself is meant and there is no key; a server of one's own may need none.
+    Raises UsageError where OpenAI itself is meant and there is no key (a server of one's own may need none), and for an
+    address that may not be asked (``address``).
     """
-    base_url = _meant(base_url)
-    check_address(base_url)
+    base_url = meant_address(base_url)
+    check_may_be_asked(base_url)
     key = check_key(os.environ.get(KEY_VARIABLE, "").strip())
     if not key and not _plain_address(base_url):
         raise UsageError(
@@ -196,7 +193,8 @@ def find_server(base_url: str | None, timeout_s: float) -> Server:
     return Server(base_url, key or NO_KEY, timeout_s, Redactor(key, password))
 
 
-def _meant(base_url: str | None) -> str | None:
+def meant_address(base_url: str | None) -> str | None:
+    """The base address that is meant: the one given, else ``$OPENAI_BASE_URL``; None is OpenAI itself."""
     return base_url or os.environ.get("OPENAI_BASE_URL") or None
 
 
@@ -209,6 +207,6 @@ def _plain_address(base_url: str | None) -> str:
 def stopped(server: Server, detail: str) -> RunError:
     """The error that ends a job of which no call can pass."""
     return RunError(
-        f"{server.name} takes no calls: {detail}",
+        f"{server.name} takes no calls: {detail.rstrip('. ')}.",
         f"Check {KEY_VARIABLE}, --base-url and the model; what is recorded stays, and the same command resumes.",
     )

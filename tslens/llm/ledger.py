@@ -27,6 +27,7 @@ from tslens.llm.calls import Call, CallFailure, Outcome, Reply
 from tslens.llm.prices import Price
 from tslens.llm.wire import Answer, judge
 from tslens.provenance import utc_now
+from tslens.reading import BROKEN, is_number
 
 SCHEMA = "tslens.ledger/1"
 _OFFSET_BITS = 44  # a place is (file << 44) | offset: one small number for each reply
@@ -220,12 +221,12 @@ class Ledger:
         end = 0
         for number, offset, line in whole_lines(path):
             try:
-                row = json.loads(line)
+                row = json.loads(line)  # a reply may hold half of a character
                 if number == 1:
                     self._check_header(path, row, is_own)
                 else:
                     self._take(row, index, offset, account)
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except BROKEN as error:
                 raise DataError(
                     f"Line {number} of {path} is broken: {type(error).__name__} {error}.",
                     "Restore the file, or take that line out: its call will be asked again.",
@@ -249,6 +250,7 @@ class Ledger:
 
     def _take(self, row: dict[str, Any], file: int, offset: int, account: Account) -> None:
         """Bring an event into the index and into the account of its job."""
+        _check_event(row)
         event, place = row["event"], (file << _OFFSET_BITS) | offset
         if event == "reply" and row["fault"] is None:
             self._replies[int(row["hash"], 16)] = place
@@ -260,3 +262,16 @@ class Ledger:
 
     def _read(self, place: int) -> dict[str, Any]:
         return read_line(self._paths[place >> _OFFSET_BITS], place & ((1 << _OFFSET_BITS) - 1))
+
+
+def _check_event(row: Mapping[str, Any]) -> None:
+    """Raise ValueError for money or numbers that no event has: a sum below zero would be taken from what was spent."""
+    for name in ("usd", "worst_usd"):
+        value = row.get(name)
+        if value is not None and not (is_number(value) and value >= 0):
+            raise ValueError(f"{name} is {str(value)[:40]}")
+    for name in ("event", "hash", "part"):
+        if not isinstance(row.get(name), str | None):
+            raise TypeError(f"{name} is no text")
+    if "n" in row and not (type(row["n"]) is int and row["n"] >= 0):
+        raise ValueError(f"n is {str(row['n'])[:40]}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from tslens.errors import RunError
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 MOST_REJECTED = 20  # requests that a server may call wrong before it has answered any
 
+_SHOWN = 2000  # characters of an answer that is none
 _HALF, _FIFTH = 0.5, 0.8  # what is left of the limit after "too many requests", after a time-out
 
 
@@ -113,7 +116,7 @@ class Sender:
             return result
         answer = read_answer(call, result)
         if answer is None:
-            detail = self.server.redact(f"no chat completion: {result!r}"[:300])
+            detail = self.server.redact(f"no chat completion: {_shown(result)}")[:300]
             return Failed("lost", detail, is_free=False)
         return answer
 
@@ -178,3 +181,14 @@ class Sender:
             async with self._settled:
                 await self._settled.wait()
         return True
+
+
+def _shown(value: Any) -> str:
+    """The beginning of JSON as text, more of it than is kept, so that no part of a key is."""
+    text = ""
+    with suppress(RecursionError):
+        for part in json.JSONEncoder(ensure_ascii=False).iterencode(value):
+            text += part
+            if len(text) > _SHOWN:
+                break
+    return text

@@ -20,6 +20,7 @@ Limit = Literal["max_tokens", "max_completion_tokens"]
 _TYPES = {"schema": "json_schema", "object": "json_object"}
 _UNKNOWN = re.compile(r"unsupported|not supported|unknown|unrecognized|unexpected|extra|not permitted", re.I)
 _UNHOLDABLE = re.compile("[\x00\ud800-\udfff]")  # a lone half of a pair: no file in UTF-8 holds it
+_MOST_COUNT = 1e12  # tokens that a server can mean
 _ASK = "Answer with one JSON object and nothing else. It must fit this JSON schema:\n"
 
 
@@ -127,16 +128,46 @@ def read_answer(call: Call | None, body: Any) -> Answer | None:
         choice = body["choices"][0]
         message = choice["message"]
         text, refusal = message.get("content"), message.get("refusal")
-        finish_reason = str(choice.get("finish_reason") or "stop")
-        name = str(body.get("id", ""))
-        model, fingerprint = str(body.get("model", "")), body.get("system_fingerprint")
+        finish_reason = word(choice.get("finish_reason")) or "stop"
+        name = word(body.get("id"))
+        model, fingerprint = word(body.get("model")), word(body.get("system_fingerprint")) or None
         usage = body.get("usage")
     except (KeyError, IndexError, TypeError, AttributeError):
         return None
     if not isinstance(text, str | None) or not isinstance(usage, dict | None):
         return None
+    usage = _counts(usage) if usage is not None else None
     kept, fault, detail = judge(call, text, refusal, finish_reason)
+    kept = kept.encode("utf-8", "replace").decode()  # of no use if that changes it, but recorded
     return Answer(name, kept, model, fingerprint, finish_reason, usage, fault, detail, is_unseen=call is None)
+
+
+def word(value: Any, most: int = 200) -> str:
+    """A name that a server gives, short and printable; "" for what is none."""
+    if not isinstance(value, str | int | float):
+        return ""
+    line = " ".join(str(value)[:most].split())
+    return "".join(c if c.isprintable() else "?" for c in line)
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    """A JSON object as it is, an empty one for all else."""
+    return value if isinstance(value, dict) else {}
+
+
+def _counts(usage: Mapping[str, Any], levels: int = 2) -> dict[str, Any] | None:
+    """The numbers of a usage, those of its parts as well; None if it is none."""
+    if len(usage) > 50:
+        return None
+    return {
+        word(name): _counts(value, levels - 1) if isinstance(value, dict) else value
+        for name, value in usage.items()
+        if (levels > 1 if isinstance(value, dict) else _is_count(value))
+    }
+
+
+def _is_count(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and abs(value) < _MOST_COUNT)
 
 
 def judge(
@@ -146,7 +177,7 @@ def judge(
     text = text or ""
     form = call.answer if call is not None else None
     if refusal:
-        return text, "refusal", str(refusal)[:500]
+        return text, "refusal", word(refusal, most=500) or "in no words"
     if finish_reason == "content_filter":
         return text, "filtered", "the server's filter held the answer back"
     if finish_reason == "length" and (form is not None or not text.strip()):

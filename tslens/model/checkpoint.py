@@ -11,10 +11,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from tslens.errors import ModelError, TslensError
+from tslens.errors import ModelError
 from tslens.files import atomic_write
 from tslens.model.spec import ModelSpec
 from tslens.model.transformer import TinyTransformer
+from tslens.reading import BROKEN, check_regular, parse_row
 
 if TYPE_CHECKING:
     from tslens.corpus.tokenizer import StoryTokenizer
@@ -45,12 +46,13 @@ def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
             "Convert it to safetensors where it was made.",
         )
     try:
+        check_regular(path)
         with safe_open(path, framework="pt") as file:
-            metadata = json.loads((file.metadata() or {}).get("tslens", "{}"))
+            metadata = parse_row((file.metadata() or {}).get("tslens", "{}"))
             return metadata, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError as error:
         raise ModelError(f"There is no checkpoint {path}.", "Check the path.") from error
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ModelError(
             f"{path} is no whole safetensors file ({error}).",
             "It may be truncated, or a pickle under another name: copy it again from its source.",
@@ -74,7 +76,9 @@ def load_checkpoint(path: Path, tokenizer: StoryTokenizer | None) -> TinyTransfo
     try:
         spec = ModelSpec.from_name(metadata["model"])
         shape = {"d_vocab": int(metadata["d_vocab"]), "n_ctx": int(metadata["n_ctx"])}
-    except (TslensError, KeyError, ValueError) as error:
+        if min(shape.values()) < 1:
+            raise ValueError(f"a vocabulary of {shape['d_vocab']}, a context of {shape['n_ctx']}")
+    except BROKEN as error:
         raise ModelError(f"{path} names an impossible shape ({error}).", "Copy it again.") from error
     return model_from_state(spec, tensors, tokenizer=tokenizer, origin=str(path), **shape)
 
@@ -100,13 +104,23 @@ def model_from_state(
             f"found {found.get(wrong[0])}.",
             "Check that file and configuration belong together.",
         )
-    bad = [name for name in expected if not torch.isfinite(tensors[name]).all()]
+    odd = [name for name in expected if not tensors[name].is_floating_point()]
+    if odd:
+        raise ModelError(
+            f"{origin} holds {tensors[odd[0]].dtype} in {odd[0]}.", "Copy it again from its source."
+        )
+    bad = [name for name in expected if not torch.isfinite(tensors[name].float()).all()]
     if bad:
         raise ModelError(
             f"{origin} holds numbers that are not finite in {bad[0]}.", "Take an earlier checkpoint."
         )
     model = TinyTransformer(spec, d_vocab, seed=0, tokenizer=tokenizer, n_ctx=n_ctx)
-    model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=False)
+    try:
+        model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=False)
+    except RuntimeError as error:  # of a tensor beyond those that were expected
+        raise ModelError(
+            f"{origin} holds another shape: {str(error).splitlines()[-1].strip()}", "Copy it again."
+        ) from error
     return model.eval()
 
 

@@ -7,7 +7,6 @@ for ``HookedTransformer`` of version 3 of TransformerLens, loaded strictly.
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,12 +15,12 @@ from typing import Any, Literal
 
 import torch
 from einops import rearrange
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from tslens.corpus.tokenizer import StoryTokenizer
 from tslens.errors import ModelError, RunError, UsageError
-from tslens.files import write_json
+from tslens.files import atomic_write, write_json
 from tslens.model.checkpoint import model_from_state, read_tensors
 from tslens.model.spec import WINDOW, ModelSpec
 from tslens.model.story_model import StoryModel
@@ -60,6 +59,11 @@ def export_model(model: StoryModel, to: Format, folder: Path) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
+def _write(path: Path, data: bytes) -> None:
+    with atomic_write(path, "wb") as file:
+        file.write(data)
+
+
 # transformers ---------------------------------------------------------------------------------------------
 
 
@@ -87,7 +91,8 @@ def _write_huggingface(model: TinyTransformer, folder: Path) -> None:
         "eos_token_id": eos,
         "dtype": "float32",
     }
-    save_file(to_huggingface_state(model), folder / "model.safetensors", metadata={"format": "pt"})
+    weights = save(to_huggingface_state(model), metadata={"format": "pt"})
+    _write(folder / "model.safetensors", weights)
     write_json(folder / "config.json", config)
     write_json(folder / "generation_config.json", {"bos_token_id": eos, "eos_token_id": eos})
     if model.tokenizer is not None:
@@ -222,8 +227,8 @@ def _write_hooked_transformer(model: TinyTransformer, folder: Path) -> None:
         "model_name": spec.name,
         "tie_word_embeddings": True,
     }
-    save_file(to_hooked_transformer_state(model), folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    _write(folder / "model.safetensors", save(to_hooked_transformer_state(model)))
+    write_json(folder / "config.json", config)
 
 
 def to_hooked_transformer_state(model: TinyTransformer) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ attention: no weight is folded or centred.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -50,7 +50,7 @@ class ForeignModel(ReadsText):
         module.config._attn_implementation = "eager"
         self._module = module.eval()
         self.name, self.tokenizer = name, tokenizer
-        self.train_digests: frozenset[int] = frozenset()
+        self.train_digests: Set[int] = frozenset()
         self.bridge: TransformerBridge = build_bridge_from_module(
             module, type(module).__name__, hf_config=module.config, model_name=name
         )

@@ -20,6 +20,7 @@ from tslens.files import read_json
 from tslens.model.export import import_gpt_neo, is_papers_gpt_neo
 from tslens.model.foreign import ARCHITECTURES, ForeignModel
 from tslens.model.transformer import TinyTransformer
+from tslens.reading import check_regular
 
 
 def open_folder(folder: Path, *, name: str) -> TinyTransformer | ForeignModel:
@@ -29,7 +30,7 @@ def open_folder(folder: Path, *, name: str) -> TinyTransformer | ForeignModel:
     """
     raw = read_json(folder / "config.json")
     kind = raw.get("model_type") if isinstance(raw, dict) else None
-    if kind not in ARCHITECTURES:
+    if not isinstance(kind, str) or kind not in ARCHITECTURES:
         raise ModelError(
             f'{folder} holds a model of type "{kind}".', f"tslens opens: {', '.join(ARCHITECTURES)}."
         )
@@ -45,7 +46,13 @@ def open_folder(folder: Path, *, name: str) -> TinyTransformer | ForeignModel:
     values = config.to_dict()  # with transformers' defaults, which config.json leaves out
     if single and isinstance(tokenizer, StoryTokenizer | None) and is_papers_gpt_neo(values):
         return import_gpt_neo(folder, values, tokenizer)
-    return ForeignModel(_load(folder, config, n_stored), tokenizer, name=name)
+    module = _load(folder, config, n_stored)
+    try:
+        return ForeignModel(module, tokenizer, name=name)
+    except Exception as error:  # of the bridge, on a configuration that transformers takes
+        raise ModelError(
+            f"{folder}/config.json cannot be bridged: {_first_line(error)}.", "Restore it."
+        ) from error
 
 
 def _ends(config: Any) -> dict[str, int | None]:
@@ -70,13 +77,14 @@ def _n_stored(folder: Path) -> int:
     total = 0
     for file in files:
         try:
+            check_regular(file)
             with safe_open(file, framework="pt") as tensors:
                 for key in tensors.keys():  # noqa: SIM118
                     n = 1
                     for size in tensors.get_slice(key).get_shape():
                         n *= size
                     total += n
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, OSError, ValueError) as error:
             raise ModelError(
                 f"{file} is no whole safetensors file ({error}).", "Copy it again from its source."
             ) from error
@@ -87,7 +95,9 @@ def _config(folder: Path, kind: str) -> Any:
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return AutoConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, attn_implementation="eager"
+        )
     except Exception as error:  # of transformers' own checks, which have no common class
         raise ModelError(
             f"{folder}/config.json does not describe a {kind} model: {_first_line(error)}.",

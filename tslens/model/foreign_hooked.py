@@ -150,7 +150,10 @@ def _module(config: dict[str, Any], state: dict[str, Tensor], folder: Path) -> A
     if f"blocks.{config['n_layers'] - 1}.attn.W_Q" not in state:
         raise KeyError(f"it has no {config['n_layers']} layers")
     n_stored = sum(tensor.numel() for tensor in state.values())
-    shape = _gpt_neo_config(config, tied=tied) if windowed else _gpt2_config(config, tied=tied)
+    try:
+        shape = _gpt_neo_config(config, tied=tied) if windowed else _gpt2_config(config, tied=tied)
+    except Exception as error:  # of transformers' own checks, which have no common class
+        raise ValueError(str(error).replace("\n", " ")) from error
     model_class = fitting_class(shape, n_stored=n_stored + _n_norms(config), origin=folder)
     with torch.random.fork_rng(devices=[]):
         module = model_class(shape)

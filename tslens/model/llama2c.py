@@ -12,6 +12,7 @@ Source: karpathy/llama2.c, export.py (layout) and run.c (arithmetic).
 from __future__ import annotations
 
 import math
+import os
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
@@ -26,6 +27,7 @@ from torch import Tensor
 from tslens.corpus.foreign_tokenizer import ForeignTokenizer, read_llama2c_tokenizer
 from tslens.errors import ModelError
 from tslens.model.foreign import ForeignModel
+from tslens.reading import open_regular
 
 _MAGIC = b"24ka"  # 0x616b3432, little-endian
 _V1_HEADER = 256
@@ -92,7 +94,7 @@ def read_header(path: Path) -> Header:
         return _read_header(path)
     except ModelError as error:
         # the low byte of a width may be that of a pickle, so this is asked only of what does not fit
-        with suppress(OSError), path.open("rb") as file:
+        with suppress(OSError), open_regular(path) as file:
             if file.read(4).startswith((b"PK\x03\x04", b"\x80")):
                 raise ModelError(
                     f"{path} is a pickle, which can run code when it is read; tslens never opens one.",
@@ -103,11 +105,11 @@ def read_header(path: Path) -> Header:
 
 def _read_header(path: Path) -> Header:
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
             start = file.read(_V1_HEADER)
     except OSError as error:
-        raise ModelError(f"Cannot read {path}: {error.strerror}.", "Check the path.") from error
+        raise ModelError(f"Cannot read {path}: {error.strerror or error}.", "Check the path.") from error
     version, place = 0, 0
     if start.startswith(_MAGIC) and len(start) == _V1_HEADER:
         version, place = int.from_bytes(start[4:8], "little"), 8

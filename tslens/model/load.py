@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
+from tslens.corpus.digest_set import DigestSet
 from tslens.corpus.hub_model import fetch_model, is_hub_model
 from tslens.corpus.tokenizer import StoryTokenizer
 from tslens.errors import ModelError, TslensError
@@ -23,6 +22,7 @@ from tslens.files import RunFolder, read_json
 from tslens.model.run_list import RUNS as RUNS
 from tslens.model.shipped import Shipped, find_shipped, open_shipped, shipped_models
 from tslens.model.spec import ModelSpec
+from tslens.reading import read_numbers
 
 if TYPE_CHECKING:
     from tslens.model.foreign import ForeignModel
@@ -65,8 +65,18 @@ class ModelSource:
 def find_model(reference: str | Path, *, runs: Path = RUNS) -> ModelSource:
     """Resolve what a user wrote after ``--model``. Only a hub id, where nothing else has the name, asks the network.
 
-    Raises ModelError if nothing has that name, with the nearest name that exists.
+    Raises ModelError if nothing has that name, with the nearest name that exists, or if the place cannot be read.
     """
+    try:
+        return _find(reference, runs)
+    except OSError as error:
+        raise ModelError(
+            f'Cannot look for the model "{str(reference)[:200]}": {error.strerror or error}.',
+            "Give a path that you may read, or a name like l1_h256.",
+        ) from error
+
+
+def _find(reference: str | Path, runs: Path) -> ModelSource:
     text, path = str(reference), Path(reference)
     name, _, seed = text.removeprefix(SHIPPED).partition("@")
     shipped = None if "/" in name else find_shipped(name, seed or None)
@@ -247,8 +257,18 @@ def open_model(source: ModelSource, *, device: str = "cpu") -> TinyTransformer |
     tokenizer = StoryTokenizer.load(beside) if beside.exists() else None
     model = load_checkpoint(source.path, tokenizer).to(device)
     if source.run is not None and source.run.train_digests.exists():
-        model.train_digests = frozenset(np.load(source.run.train_digests, allow_pickle=False).tolist())
+        model.train_digests = read_digests(source.run.train_digests)
     return model
+
+
+def read_digests(file: Path) -> DigestSet:
+    """The hashes of training stories in a ``train_digests.npy``. Raises ModelError for a broken file."""
+    try:
+        return DigestSet(read_numbers(file, "u"))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{file} holds no hashes of training stories: {error}.", "Restore it from its source."
+        ) from error
 
 
 def _open_foreign(source: ModelSource) -> TinyTransformer | ForeignModel:

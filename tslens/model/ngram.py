@@ -37,6 +37,7 @@ from safetensors.numpy import save
 
 from tslens.errors import DataError, ModelError, UsageError
 from tslens.files import atomic_write
+from tslens.reading import BROKEN, check_regular, parse_row
 
 ORDERS = range(1, 6)
 MOST_TOKENS = 20_000_000  # that the package counts of a corpus, which bounds memory at about 2 GB
@@ -201,19 +202,22 @@ class NgramModel:
     def load(cls, path: Path) -> NgramModel:
         """Read what :meth:`save` wrote. Raises ModelError if it is absent, broken or something else."""
         try:
+            check_regular(path)
             with safe_open(path, framework="numpy") as file:
-                header = json.loads((file.metadata() or {}).get("tslens", "{}"))
+                header = parse_row((file.metadata() or {}).get("tslens", "{}"))
                 if header.get("schema") != SCHEMA:
                     raise ValueError(f"its schema is {header.get('schema')}, not {SCHEMA}")
-                if header["order"] not in ORDERS:
+                if type(header["order"]) is not int or header["order"] not in ORDERS:
                     raise ValueError(f"its order is {header['order']}, not 1 to 5")
+                if type(header["vocab_size"]) is not int:
+                    raise ValueError(f"its vocabulary is {header['vocab_size']}")
                 lengths = range(1, header["order"] + 1)
                 keys = [file.get_tensor(f"keys.{k}") for k in lengths]
                 counts = [file.get_tensor(f"counts.{k}") for k in lengths]
             _check_tables(keys, counts, header["vocab_size"])
         except FileNotFoundError as error:
             raise ModelError(f"There is no n-gram model {path}.", "Check the path.") from error
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (SafetensorError, OSError, *BROKEN) as error:
             raise ModelError(
                 f"{path} is no n-gram model of this version ({error}).", "Fit it again on its stories."
             ) from error

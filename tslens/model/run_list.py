@@ -5,7 +5,6 @@ Nothing here needs torch or numpy, so that a shell can complete their names.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from tslens.errors import UsageError
 from tslens.files import METRICS_SCHEMA, RunFolder
+from tslens.reading import BROKEN, LINE_BYTES, open_regular, parse_row, read_text
 
 RUNS = Path("runs")
 State = Literal["done", "interrupted", "running", "failed"]
@@ -106,19 +106,19 @@ def _run_folders(folder: Path) -> Iterator[Path]:
 
 
 def _metrics(path: Path) -> Iterator[dict[str, Any]]:
-    with suppress(OSError), path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
+    with suppress(OSError), open_regular(path) as file:
+        while line := file.readline(LINE_BYTES):
+            if len(line) == LINE_BYTES:  # no row of ours is so long
+                return
             with suppress(ValueError):
-                row = json.loads(line)
-                if isinstance(row, dict):
-                    yield row
+                yield parse_row(line)
 
 
 def _found(path: Path, folder: Path) -> FoundRun:
     run = RunFolder(path)
     model, below = None, path.relative_to(folder)
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        model = str(json.loads(run.config.read_text(encoding="utf-8"))["model"])
+    with suppress(OSError, *BROKEN):
+        model = str(parse_row(read_text(run.config, at_most=LINE_BYTES))["model"])
     is_named = len(below.parts) == 2 and below.name.startswith("seed")
     name = "@".join(below.parts) if is_named else str(below) if below.parts else str(path)
     return FoundRun(run, name, model, _state(run), _changed(run))

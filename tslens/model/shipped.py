@@ -173,6 +173,7 @@ def open_shipped(shipped: Shipped, *, device: str = "cpu") -> TinyTransformer:
     """
     import numpy as np
 
+    from tslens.corpus.digest_set import DigestSet
     from tslens.corpus.tokenizer import StoryTokenizer
     from tslens.model.checkpoint import load_checkpoint
 
@@ -188,7 +189,7 @@ def open_shipped(shipped: Shipped, *, device: str = "cpu") -> TinyTransformer:
         digests = np.load(shipped.digests_file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise _broken(shipped.digests_file, str(error)) from error
-    model.train_digests = frozenset(digests.tolist())
+    model.train_digests = DigestSet(digests)
     return model.to(device)
 
 

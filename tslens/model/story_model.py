@@ -5,7 +5,7 @@ Losses, generation, probes and ``tslens look`` ask for nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
@@ -29,7 +29,7 @@ class StoryModel(Protocol):
     Rows of tokens may be padded on the right with any token: attention is causal.
     """
 
-    train_digests: frozenset[int]
+    train_digests: Set[int]
 
     @property
     def cfg(self) -> Any:

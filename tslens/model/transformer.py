@@ -12,7 +12,7 @@ Axes: story, pos (query_pos, key_pos), head, d_model, d_head, d_mlp, d_vocab.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -164,7 +164,7 @@ class TinyTransformer(HookedModel):
     ) -> None:
         super().__init__()
         self.spec, self.tokenizer = spec, tokenizer
-        self.train_digests: frozenset[int] = frozenset()
+        self.train_digests: Set[int] = frozenset()
         self.cfg = bridge_config(spec, d_vocab, n_ctx)
         self.embed = Embed(d_vocab, spec.d_model)
         self.hook_embed = HookPoint()

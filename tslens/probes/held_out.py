@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from itertools import chain, islice
 
 from tslens.corpus.stories import describe_source, is_validation, read_stories
@@ -32,7 +32,7 @@ class HeldOut:
         source: str | None,
         n_stories: int,
         *,
-        exclude: frozenset[int] | None = None,
+        exclude: Set[int] | None = None,
     ) -> None:
         asked = source or f"author:{(n_stories + SPARE_STORIES) * AUTHOR_STORIES}"
         self.n_excluded = 0
@@ -49,7 +49,7 @@ class HeldOut:
             )
         self.source, self.sha256 = describe_source(asked)
 
-    def _kept(self, source: str, exclude: frozenset[int], *, own: bool) -> Iterator[Story]:
+    def _kept(self, source: str, exclude: Set[int], *, own: bool) -> Iterator[Story]:
         def keep(story: Story) -> bool:
             if not own or is_validation(story):
                 return True

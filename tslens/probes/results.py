@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tslens.files import read_jsonl, write_json, write_jsonl
+from tslens.errors import DataError
+from tslens.files import read_jsonl, write_results
 from tslens.probes.verdict import HeadsReport
+from tslens.reading import BROKEN, checked
 from tslens.types import HeadScore, Provenance
 
 SCHEMA = "tslens.head_score/1"
@@ -32,11 +34,15 @@ def save_head_scores(
         "n_counted": report.n_counted,
         "agreement": dict(report.agreement),
     }
-    write_jsonl(path, SCHEMA, header, (score.to_json() for score in report.scores))
-    write_json(path.with_suffix(".provenance.json"), record.to_json())
+    write_results(path, SCHEMA, header, (score.to_json() for score in report.scores), record)
 
 
 def load_head_scores(path: Path) -> tuple[Mapping[str, Any], list[HeadScore]]:
     """Header and rows of such a file. Raises DataError if it is of another schema or broken."""
     header, rows = read_jsonl(path, SCHEMA)
-    return header, [HeadScore.from_json(row) for row in rows]
+    try:
+        return header, [checked(HeadScore.from_json(row)) for row in rows]
+    except BROKEN as error:
+        raise DataError(
+            f"A row of {path} is no row of heads: {error}.", "Write the file again with: tslens heads"
+        ) from error

@@ -16,7 +16,8 @@ import torch
 from tslens.config import TrainConfig
 from tslens.corpus.shards import Corpus
 from tslens.errors import DataError, RunError, TslensError
-from tslens.files import METRICS_SCHEMA, RunFolder, read_json, read_jsonl
+from tslens.files import RunFolder, read_object
+from tslens.reading import is_number
 from tslens.train.loop import TrainProgress, TrainResult, train_model
 from tslens.train.record import has_settings
 
@@ -109,7 +110,7 @@ def is_done(cell: Cell, corpus: Corpus) -> bool:
 
 def result_before(cell: Cell) -> CellResult:
     """The result of a cell that was done before, read from its run folder."""
-    rows = [row for row in read_jsonl(cell.run.metrics, METRICS_SCHEMA)[1] if row["split"] == "validation"]
+    rows = [row for row in cell.run.metric_rows() if row["split"] == "validation"]
     if not rows:
         raise DataError(
             f"{cell.run.metrics} holds no validation loss.", "Train the cell anew, into another --out."
@@ -120,10 +121,16 @@ def result_before(cell: Cell) -> CellResult:
         "skipped",
         steps=last["step"],
         tokens=last["n_tokens"],
-        seconds=round(float(read_json(cell.run.provenance)["seconds"]), 1),
+        seconds=_seconds(cell.run),
         val_loss_nats=last["loss_nats"],
         val_bits_per_byte=last["bits_per_byte"],
     )
+
+
+def _seconds(run: RunFolder) -> float | None:
+    """What a run took, None where its record does not say."""
+    found = read_object(run.provenance).get("seconds")
+    return round(float(found), 1) if is_number(found) else None
 
 
 def result_of(cell: Cell, trained: TrainResult) -> CellResult:

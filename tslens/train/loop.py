@@ -77,9 +77,11 @@ def train_model(
     command: str = "",
     tensorboard: bool = False,
     report: Callable[[TrainProgress], None] = lambda progress: None,
+    before_done: Callable[[], object] = lambda: None,
 ) -> TrainResult:
     """Train one model into a run folder; under torchrun, together with the other processes.
 
+    ``before_done``: what else belongs into the folder; called by one process, before the mark of completion.
     Ctrl-C ends the run after the current step with its state saved. Raises RunError if the folder is in use,
     cannot be written, holds a finished run or one with other settings, or an unfinished one without ``resume``; if
     memory does not suffice, or nothing can be compiled here.
@@ -90,16 +92,21 @@ def train_model(
     config = replace(config, precision=precision or resolve_precision(config.precision, device))
     with joined(device) as world, _held(run, world), plain_errors():
         record = Record(config, corpus, run, command=command, tensorboard=tensorboard and world.leads)
-        return _Training(record, world, device, report).to_end(resume)
+        return _Training(record, world, device, report, before_done).to_end(resume)
 
 
 class _Training:
     """One run in progress, in one of its processes."""
 
     def __init__(
-        self, record: Record, world: World, device: str, report: Callable[[TrainProgress], None]
+        self,
+        record: Record,
+        world: World,
+        device: str,
+        report: Callable[[TrainProgress], None],
+        before_done: Callable[[], object],
     ) -> None:
-        self.record, self.world, self.report = record, world, report
+        self.record, self.world, self.report, self.before_done = record, world, report, before_done
         self.config, self.corpus, self.run = record.config, record.corpus, record.run
         self.learner = Learner(self.config, self.corpus.tokenizer, device=device, world=world)
         self.model = self.learner.model
@@ -133,8 +140,11 @@ class _Training:
             val = self._evaluate(FINAL_STORIES)
             self.record.checkpoint(self.model, self.counters.step)
             self._save_state()
-            self.record.finish(self.model, self.counters, val)
+            self.record.finish(self.model, self.counters)
         nats, n_targets, n_bytes = self.world.agreed(val.nats, val.n_targets, val.n_bytes)
+        if self.world.leads:  # what is left may take long: nobody waits for it
+            self.before_done()
+            self.record.mark_done(self.counters, val)
         return LossReport(nats, int(n_targets), int(n_bytes))
 
     # Steps ------------------------------------------------------------------------------------------------

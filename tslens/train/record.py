@@ -11,13 +11,23 @@ import numpy as np
 from tslens.config import Precision, TrainConfig
 from tslens.corpus.shards import Corpus
 from tslens.errors import DataError, RunError
-from tslens.files import METRICS_SCHEMA, RunFolder, atomic_write, read_json, write_json, write_jsonl
+from tslens.files import (
+    METRICS_SCHEMA,
+    RunFolder,
+    append_line,
+    atomic_write,
+    read_json,
+    read_object,
+    write_json,
+    write_jsonl,
+)
 from tslens.model.checkpoint import save_checkpoint
 from tslens.model.generate import generate
 from tslens.model.loss import LossReport
 from tslens.model.spec import ModelSpec
 from tslens.model.transformer import TinyTransformer
 from tslens.provenance import provenance, utc_now
+from tslens.reading import BROKEN, parse_row, read_text
 from tslens.train.flops import flops_per_token
 from tslens.train.state import Counters, has_state
 
@@ -70,8 +80,8 @@ class Record:
         """The settings, last of what a beginning writes: from here on the run can be resumed."""
         write_json(self.run.config, settings_of(self.config, self.corpus))
 
-    def finish(self, model: TinyTransformer, counters: Counters, val: LossReport) -> None:
-        """Samples, provenance, and the mark of completion."""
+    def finish(self, model: TinyTransformer, counters: Counters) -> None:
+        """Samples and provenance; the mark of completion is written by :meth:`mark_done`."""
         samples = generate(model.eval(), [SAMPLE_PROMPT], samples=3, seed=self.config.seed)
         rows = [{"prompt": s.prompt, "completion": s.completion, "sample": s.sample} for s in samples]
         header = {"model": self.config.model, "seed": self.config.seed, "step": counters.step}
@@ -79,6 +89,9 @@ class Record:
         self.write_provenance(counters.seconds)
         if self._board is not None:
             self._board.close()
+
+    def mark_done(self, counters: Counters, val: LossReport) -> None:
+        """The mark of completion, last of all files of a run."""
         write_json(self.run.done, {"steps": counters.step, "val_loss_nats": val.loss_nats})
 
     def checkpoint(self, model: TinyTransformer, step: int) -> None:
@@ -91,7 +104,7 @@ class Record:
 
     def write_provenance(self, seconds: float) -> None:
         """What ran on what, when and for how long."""
-        kept = read_json(self.run.provenance) if self.run.provenance.exists() else {}
+        kept = read_object(self.run.provenance) if self.run.provenance.exists() else {}
         record = provenance(
             command=kept.get("command", self.command),
             seed=self.config.seed,
@@ -124,8 +137,7 @@ class Record:
             "lr": rate,
             "tokens_per_second": speed,
         }
-        with self.run.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        append_line(self.run.metrics, json.dumps(row))
         if self.tensorboard:
             if self._board is None:
                 self._board = _open_board(self.run, counters.step)
@@ -143,9 +155,14 @@ class Record:
         self._keep_metrics(lambda row: row.get("split") != "validation" or row["step"] < step)
 
     def _keep_metrics(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
-        text = self.run.metrics.read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1]
-        rows = [row for line in whole.splitlines() if wanted(row := json.loads(line))]
+        try:
+            text = read_text(self.run.metrics)
+            whole = text[: text.rfind("\n") + 1]
+            rows = [row for line in whole.splitlines() if wanted(row := parse_row(line))]
+        except (OSError, *BROKEN) as error:
+            raise DataError(
+                f"{self.run.metrics} is broken: {error}.", "Train the run anew, into another --out."
+            ) from error
         with atomic_write(self.run.metrics) as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
 

@@ -64,7 +64,7 @@ def load_state(run: RunFolder, model: TinyTransformer, optimizers: Optimizers) -
     """
     torn: dict[Path, str] = {}
     for path in (run.state, run.state_before):
-        if not path.exists():  # killed between the two renames of a save
+        if not path.is_file():  # killed between the two renames of a save
             continue
         try:
             state = _read(path, model.cfg.device)
@@ -104,6 +104,8 @@ def has_state(run: RunFolder) -> bool:
 def _read(path: Path, device: object) -> dict:
     """The state in a file, each of its parts held against its checksum. Raises one of many errors if torn."""
     with zipfile.ZipFile(path) as whole:
+        if any(part.compress_type != zipfile.ZIP_STORED for part in whole.infolist()):
+            raise ValueError("it is packed, so that it could unfold to any size")
         broken = whole.testzip()
     if broken is not None:
         raise ValueError(f"{broken} does not have its checksum")

@@ -5,9 +5,11 @@ from __future__ import annotations
 from itertools import islice
 
 from tslens.corpus.shards import Corpus
-from tslens.files import RunFolder, read_json, write_json
+from tslens.errors import DataError
+from tslens.files import RunFolder, read_object, write_json
 from tslens.model.loss import LossReport, evaluate
 from tslens.model.ngram import MOST_TOKENS, NgramModel
+from tslens.reading import BROKEN, checked
 from tslens.train.loop import FINAL_STORIES
 
 ORDER = 4
@@ -17,7 +19,7 @@ def ngram_yardstick(corpus: Corpus, run: RunFolder) -> LossReport:
     """Loss of an interpolated Kneser-Ney 4-gram on the validation stories, kept beside corpus and run."""
     kept = corpus.folder / f"ngram{ORDER}.json"
     if kept.exists():
-        found = read_json(kept)
+        found = read_object(kept)
     else:
         n_stories = max(1, int(len(corpus.train) * min(1.0, MOST_TOKENS / corpus.train.n_tokens)))
         ngram = NgramModel.fit(
@@ -32,4 +34,7 @@ def ngram_yardstick(corpus: Corpus, run: RunFolder) -> LossReport:
         }
         write_json(kept, found)
     write_json(run.yardstick, found)
-    return LossReport(found["nats"], found["n_targets"], found["n_bytes"])
+    try:
+        return checked(LossReport(found["nats"], found["n_targets"], found["n_bytes"]))
+    except BROKEN as error:
+        raise DataError(f"{kept} holds no loss: {error}.", "Remove it; it is counted again.") from error

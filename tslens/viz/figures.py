@@ -51,9 +51,12 @@ def drawing(
 ) -> Iterator[Figure]:
     """A figure of so many inches, saved as ``stem.svg``, ``.pdf``, ``.png`` when the block ends, with ``stem.csv``.
 
-    ``data``: what is drawn, a row a mark. Raises RunError where a file cannot be written.
+    ``data``: what is drawn, a row a mark. Raises RunError where a file cannot be written. A ``matplotlibrc`` of the
+    current folder or of the user changes nothing.
     """
-    with matplotlib.rc_context(dict(_STYLE)):
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)
         figure = Figure(figsize=(width, height))
         yield figure
         for kind, metadata in _WITHOUT_DATE.items():

@@ -11,7 +11,7 @@ import json
 import os
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -37,7 +37,8 @@ class AnnotationCache:
         """Labels that are kept, by text."""
         found: dict[str, Labels] = {}
         texts = {story.text for story in stories}
-        for database in self._open():
+
+        def look_up(database: sqlite3.Connection) -> None:
             for text in texts:
                 row = database.execute(
                     "SELECT value FROM labels WHERE key = ?", (_key(version, text),)
@@ -45,23 +46,28 @@ class AnnotationCache:
                 labels = _read(row[0], version, text) if row else None
                 if labels:
                     found[text] = labels
+
+        self._use(look_up)
         return found
 
     def put(self, version: str, rows: Iterable[tuple[str, Labels]]) -> None:
-        """Keep labels of texts."""
+        """Keep labels of texts, where there is space for them."""
         values = [(_key(version, text), _write(labels)) for text, labels in rows]
-        for database in self._open():
+
+        def insert(database: sqlite3.Connection) -> None:
             with database:
                 database.executemany("INSERT OR REPLACE INTO labels VALUES (?, ?)", values)
 
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        """The database, for one use: once, or once more after a broken file was removed, or never."""
+        self._use(insert)
+
+    def _use(self, work: Callable[[sqlite3.Connection], None]) -> None:
+        """Do something with the database: once, or once more after a broken file was removed, or not at all."""
         for _ in range(2):
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 with closing(sqlite3.connect(self.path, timeout=_WAIT_SECONDS)) as database:
                     database.execute(_TABLE)
-                    yield database
+                    work(database)
                 return
             except (OSError, sqlite3.OperationalError):
                 return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from tslens.corpus.diversity.story_index import StoryIndex
 from tslens.corpus.stories import normalise, read_stories
 from tslens.corpus.words import find_words
 from tslens.errors import DataError
+from tslens.reading import BROKEN, parse_row, read_text
 from tslens.types import Story
 
 PROMPT_SHARE = 0.4
@@ -85,8 +85,8 @@ def read_completions(path: Path, limit: int | None = None) -> list[Completed]:
     """
     items: list[Completed] = []
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-        rows = [json.loads(line) for line in lines if line.strip()][:limit]
+        lines = read_text(path).split("\n")
+        rows = [parse_row(line) for line in lines if line.strip()][:limit]
         for number, row in enumerate(rows, start=1):
             prompt, completion, story = row["prompt"], row["completion"], row.get("story")
             if not (
@@ -96,7 +96,7 @@ def read_completions(path: Path, limit: int | None = None) -> list[Completed]:
             items.append(
                 Completed(prompt, completion, _ending(prompt, story, f"{path}, completion {number}"))
             )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, *BROKEN) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else error
         raise DataError(
             f"{path} is no file of completions: {what}.",

@@ -29,6 +29,7 @@ from tslens.corpus.diversity.grams import DEPTH, find_surfaces, normal_form
 from tslens.corpus.words import find_words
 from tslens.errors import DataError, UsageError
 from tslens.files import locked, read_json
+from tslens.reading import BROKEN, read_numbers
 from tslens.types import Story
 
 SCHEMA = "tslens.story_index/1"
@@ -97,7 +98,8 @@ class StoryIndex:
             words, self.names = vocabulary["words"], frozenset(vocabulary["names"])
             if len(words) != facts["sizes"]["firsts"] - 1:
                 raise ValueError("the vocabulary has another size")
-        except (OSError, ValueError, EOFError, KeyError, TypeError, DataError) as error:
+            _check_words(words, self.names)
+        except (OSError, DataError, *BROKEN) as error:
             raise DataError(
                 f"The story index {folder} is broken: {error}.", "Remove it; it is made anew."
             ) from error
@@ -270,8 +272,13 @@ def is_complete(folder: Path) -> bool:
     return (folder / MARK).is_file()
 
 
+def _check_words(words: Any, names: Any) -> None:
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in (*words, *names)):
+        raise ValueError("its vocabulary is no list of words")
+
+
 def _open(folder: Path, name: str, size: int) -> np.ndarray:
-    array: np.ndarray = np.load(folder / f"{name}.npy", mmap_mode="r" if size else None, allow_pickle=False)
+    array = read_numbers(folder / f"{name}.npy", "iu", mapped=True)
     if array.shape != (size,) or array.dtype != ARRAYS[name]:
         raise ValueError(f"{name}.npy is not what {MARK} says")
     return array.view(np.ndarray)

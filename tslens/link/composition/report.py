@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tslens.errors import DataError, UsageError
-from tslens.files import read_jsonl, write_json, write_jsonl
+from tslens.errors import DataError
+from tslens.files import read_jsonl, write_results
 from tslens.link.composition.paths import Input, Unit
 from tslens.probes.programs.report import Estimate
+from tslens.reading import BROKEN, checked
 from tslens.types import HeadId, NeuronId, Provenance
 
 if TYPE_CHECKING:
@@ -190,8 +191,7 @@ def save_compositions(
         **{name: getattr(report, name) for name in _NUMBERS},
         "pairs": [asdict(pair) for pair in report.pairs],
     }
-    write_jsonl(path, SCHEMA, header, (row.to_json() for row in report.paths))
-    write_json(path.with_suffix(".provenance.json"), record.to_json())
+    write_results(path, SCHEMA, header, (row.to_json() for row in report.paths), record)
 
 
 def load_compositions(path: Path) -> tuple[Mapping[str, Any], CompositionReport]:
@@ -203,7 +203,8 @@ def load_compositions(path: Path) -> tuple[Mapping[str, Any], CompositionReport]
             pairs=tuple(RolePair(**pair) for pair in header["pairs"]),
             **{name: header[name] for name in _NUMBERS},
         )
-    except (KeyError, TypeError, ValueError, UsageError) as error:
+        checked(report)
+    except BROKEN as error:
         raise DataError(
             f"{path} holds no compositions: {error}.", "Write it again with analysis/composition.py."
         ) from error

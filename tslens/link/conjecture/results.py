@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tslens.errors import DataError, UsageError
+from tslens.errors import DataError
 from tslens.files import read_json, write_json
 from tslens.link.conjecture.figures import Contrast, Permutation
 from tslens.link.conjecture.labels import Labelling
 from tslens.link.conjecture.matching import Matched
+from tslens.reading import BROKEN
 from tslens.types import HeadId, Provenance
 
 SCHEMAS = {"readouts": "tslens.conjecture_readouts/1", "grades": "tslens.conjecture_grades/1"}
@@ -137,7 +138,7 @@ def load_by_readouts(path: Path) -> tuple[Mapping[str, Any], ByReadouts]:
     row = _read(path, SCHEMAS["readouts"])
     try:
         return row["header"], ByReadouts.from_json(row)
-    except (KeyError, TypeError, UsageError) as error:
+    except BROKEN as error:
         raise _broken(path, error) from error
 
 
@@ -146,7 +147,7 @@ def load_by_grades(path: Path) -> tuple[Mapping[str, Any], ByGrades]:
     row = _read(path, SCHEMAS["grades"])
     try:
         return row["header"], ByGrades.from_json(row)
-    except (KeyError, TypeError, UsageError) as error:
+    except BROKEN as error:
         raise _broken(path, error) from error
 
 

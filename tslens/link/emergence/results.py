@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from tslens.errors import DataError
-from tslens.files import read_jsonl, write_json, write_jsonl
+from tslens.files import read_jsonl, write_results
 from tslens.link.emergence.changes import Change, Lag, find_change, find_lags
 from tslens.link.emergence.trace import Kind, Reading
+from tslens.reading import BROKEN, checked
 from tslens.types import Provenance
 
 SCHEMA = "tslens.emergence/1"
@@ -34,8 +35,7 @@ def save_trace(steps: Sequence[AtStep], path: Path, header: Mapping[str, Any], r
         for one in sorted(steps, key=lambda one: one.step)
         for reading in one.readings
     ]
-    write_jsonl(path, SCHEMA, header, rows)
-    write_json(path.with_suffix(".provenance.json"), record.to_json())
+    write_results(path, SCHEMA, header, rows, record)
 
 
 def load_trace(path: Path) -> tuple[Mapping[str, Any], list[AtStep]]:
@@ -45,8 +45,8 @@ def load_trace(path: Path) -> tuple[Mapping[str, Any], list[AtStep]]:
     try:
         for row in rows:
             place = int(row.pop("step")), int(row.pop("n_tokens"))
-            of_step.setdefault(place, []).append(Reading(**row))
-    except (KeyError, TypeError, ValueError) as error:
+            of_step.setdefault(place, []).append(checked(Reading(**row)))
+    except BROKEN as error:
         raise DataError(
             f"{path} holds no readings: {error}.", "Write it again with: tslens emergence"
         ) from error

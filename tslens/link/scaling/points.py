@@ -7,6 +7,7 @@ is read again is worth less than a fresh one, and sizes differ in how much.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -14,8 +15,9 @@ import numpy as np
 from jaxtyping import Float
 
 from tslens.errors import DataError, UsageError
-from tslens.files import METRICS_SCHEMA, RunFolder, read_json, read_jsonl
+from tslens.files import METRICS_SCHEMA, RunFolder, read_jsonl, read_object
 from tslens.model.spec import ModelSpec
+from tslens.reading import BROKEN
 
 WARMED_UP = 2.0  # times the warm-up, before which a loss says little of the rate that follows
 LEAST_SIZES = 4
@@ -52,8 +54,8 @@ class ScalingRun:
 
 def read_run(run: RunFolder) -> ScalingRun:
     """The points of a run folder. Raises DataError where it is none, or was made by a version that kept too little."""
-    settings = read_json(run.config)
-    header, rows = read_jsonl(run.metrics, METRICS_SCHEMA)
+    settings, label = read_object(run.config), run.label()
+    header, rows = read_jsonl(run.metrics, METRICS_SCHEMA)[0], run.metric_rows()
     try:
         spec = ModelSpec.from_name(settings["model"])
         one_pass, flops = float(header["pass_tokens"]), float(header["flops_per_token"])
@@ -66,24 +68,28 @@ def read_run(run: RunFolder) -> ScalingRun:
             told = [point for point in told[: -1 if run.done.exists() else None] if point[0] >= begun]
         else:
             told = told[-1:] if run.done.exists() else []
-    except (KeyError, TypeError, IndexError) as error:
+        n_params = spec.n_params(settings["vocab_size"])
+        hashes = {name: settings[name] for name in ("corpus_sha256", "tokenizer_sha256", "decay")}
+        if not (math.isfinite(flops) and flops > 0 and one_pass >= 0 and n_params > 0):
+            raise ValueError("how much it computes")
+        if not all(isinstance(one, str) for one in hashes.values()):
+            raise TypeError("what it was trained on")
+    except BROKEN as error:
         raise DataError(
             f"{run.path} does not say {error}: an earlier version of tslens made it.",
             "Train it again, into another --out.",
         ) from error
     kept = [point for point in told if point[0] <= one_pass]
     return ScalingRun(
-        label=run.label(),
+        label=label,
         model=spec.name,
         seed=int(settings["seed"]),
-        n_params=spec.n_params(settings["vocab_size"]),
+        n_params=n_params,
         n_blocks=spec.n_layers * _block(spec),
         flops_per_token=flops,
         tokens=np.array([point[0] for point in kept]),
         loss=np.array([point[1] for point in kept]),
-        corpus_sha256=settings["corpus_sha256"],
-        tokenizer_sha256=settings["tokenizer_sha256"],
-        decay=settings["decay"],
+        **hashes,
         n_left_out=len(told) - len(kept),
     )
 

@@ -22,6 +22,7 @@ from tslens.errors import DataError
 from tslens.files import data_dir
 from tslens.link.sizes.measured import Measured, SizeRow
 from tslens.model.spec import N_CTX, ModelSpec
+from tslens.reading import BROKEN
 
 GPT4O, PERSON = "GPT-4o", "a person"
 GPT4O_FILE, PERSON_FILE = "grades/gpt4o_five_sizes.jsonl", "grades/human_scores_tinystories_1m_8m_28m.csv"
@@ -55,7 +56,7 @@ def foreign_rows(folder: Path | None = None) -> list[SizeRow]:
     root = folder or data_dir()
     try:
         return [*_by_gpt4o(root / GPT4O_FILE), *_by_person(root / PERSON_FILE)]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, *BROKEN) as error:
         raise DataError(
             f"Cannot read other people's grades from {root}: {error}.", "Set $TSLENS_DATA."
         ) from error

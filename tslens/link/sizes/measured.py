@@ -19,8 +19,9 @@ from jaxtyping import Float
 from scipy.stats import t
 
 from tslens.errors import DataError
-from tslens.files import read_jsonl, write_json, write_jsonl
+from tslens.files import read_jsonl, write_results
 from tslens.probes.matching.roles import RoleHolders
+from tslens.reading import BROKEN, checked
 from tslens.stats import LEVEL, Interval, share_interval
 from tslens.types import Provenance
 
@@ -135,16 +136,15 @@ class SizeRow:
 
 def save_sizes(rows: Iterable[SizeRow], path: Path, header: Mapping[str, Any], record: Provenance) -> None:
     """Write the table, and its provenance beside it."""
-    write_jsonl(path, SCHEMA, header, (row.to_json() for row in rows))
-    write_json(path.with_suffix(".provenance.json"), record.to_json())
+    write_results(path, SCHEMA, header, (row.to_json() for row in rows), record)
 
 
 def load_sizes(path: Path) -> tuple[Mapping[str, Any], Sequence[SizeRow]]:
     """Header and rows. Raises DataError for a file that is absent or none of such a table."""
     header, rows = read_jsonl(path, SCHEMA)
     try:
-        return header, [SizeRow.from_json(row) for row in rows]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return header, [checked(SizeRow.from_json(row)) for row in rows]
+    except BROKEN as error:
         raise DataError(f"{path} holds no table of sizes: {error}.", "Write it again.") from error
 
 

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from tslens.errors import DataError, UsageError
-from tslens.files import read_jsonl, write_json, write_jsonl
+from tslens.errors import DataError
+from tslens.files import read_jsonl, write_results
+from tslens.reading import BROKEN, checked
 from tslens.types import HeadId, Provenance
 
 if TYPE_CHECKING:
@@ -139,8 +140,7 @@ def save_head_kinds(
         "seed": report.seed,
         "twins": report.twins,
     }
-    write_jsonl(path, SCHEMA, header, (one.to_json() for one in report.heads))
-    write_json(path.with_suffix(".provenance.json"), record.to_json())
+    write_results(path, SCHEMA, header, (one.to_json() for one in report.heads), record)
 
 
 def load_head_kinds(path: Path) -> tuple[Mapping[str, Any], list[HeadKind]]:
@@ -151,9 +151,10 @@ def load_head_kinds(path: Path) -> tuple[Mapping[str, Any], list[HeadKind]]:
     header, rows = read_jsonl(path, SCHEMA)
     try:
         return header, [
-            HeadKind.from_json({"beyond_twins": row["total"]["low"] > header["twins"], **row}) for row in rows
+            checked(HeadKind.from_json({"beyond_twins": row["total"]["low"] > header["twins"], **row}))
+            for row in rows
         ]
-    except (KeyError, TypeError, ValueError, UsageError) as error:
+    except BROKEN as error:
         raise DataError(
             f"A row of {path} is no row of kinds: {error}.", "Write the file again with: tslens kinds"
         ) from error

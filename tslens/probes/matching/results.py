@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tslens.errors import DataError, UsageError
-from tslens.files import read_jsonl, write_json, write_jsonl
+from tslens.errors import DataError
+from tslens.files import read_jsonl, write_results
 from tslens.probes.matching.report import MatchReport, PairMatch
 from tslens.probes.matching.roles import RoleAgreement, RoleHolders
+from tslens.reading import BROKEN, checked
 from tslens.types import Provenance
 
 SCHEMA = "tslens.match/1"
@@ -34,8 +35,7 @@ def save_match(report: MatchReport, path: Path, *, checkpoints: Sequence[str], r
         "roles": [one.to_json() for one in report.roles],
         "agreements": [one.to_json() for one in report.agreements],
     }
-    write_jsonl(path, SCHEMA, header, report.rows())
-    write_json(path.with_suffix(".provenance.json"), record.to_json())
+    write_results(path, SCHEMA, header, report.rows(), record)
 
 
 def load_match(path: Path) -> tuple[Mapping[str, Any], MatchReport]:
@@ -50,7 +50,7 @@ def load_match(path: Path) -> tuple[Mapping[str, Any], MatchReport]:
             PairMatch.from_json(one, of_pair[tuple(one[name] for name in _OF_PAIR)])
             for one in header["pairs"]
         ]
-        return header, MatchReport(
+        report = MatchReport(
             models=tuple(header["models"]),
             pairs=tuple(pairs),
             n_stories=header["n_stories"],
@@ -60,5 +60,6 @@ def load_match(path: Path) -> tuple[Mapping[str, Any], MatchReport]:
             roles=tuple(RoleHolders.from_json(row) for row in header["roles"]),
             agreements=tuple(RoleAgreement.from_json(row) for row in header["agreements"]),
         )
-    except (KeyError, TypeError, ValueError, UsageError) as error:
+        return header, checked(report)
+    except BROKEN as error:
         raise DataError(f"A row of {path} is no match: {error}.", "Write it again: tslens match") from error

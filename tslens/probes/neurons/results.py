@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tslens.errors import DataError, UsageError
-from tslens.files import read_jsonl, write_json, write_jsonl
+from tslens.errors import DataError
+from tslens.files import read_jsonl, write_results
 from tslens.probes.neurons.report import NeuronsReport
+from tslens.reading import BROKEN, checked
 from tslens.types import NeuronRole, Provenance
 
 SCHEMA = "tslens.neuron_role/1"
@@ -33,16 +34,15 @@ def save_neuron_roles(
         "doses": [dose.to_json() for dose in report.doses],
         "labels": [label.to_json() for label in report.labels],
     }
-    write_jsonl(path, SCHEMA, header, (role.to_json() for role in report.roles))
-    write_json(path.with_suffix(".provenance.json"), record.to_json())
+    write_results(path, SCHEMA, header, (role.to_json() for role in report.roles), record)
 
 
 def load_neuron_roles(path: Path) -> tuple[Mapping[str, Any], list[NeuronRole]]:
     """Header and rows of such a file. Raises DataError if it is of another schema or broken."""
     header, rows = read_jsonl(path, SCHEMA)
     try:
-        return header, [NeuronRole.from_json(row) for row in rows]
-    except (KeyError, TypeError, ValueError, UsageError) as error:
+        return header, [checked(NeuronRole.from_json(row)) for row in rows]
+    except BROKEN as error:
         raise DataError(
             f"A row of {path} is no row of neurons: {error}.", "Write the file again with: tslens neurons"
         ) from error

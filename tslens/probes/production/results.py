@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tslens.errors import DataError, UsageError
-from tslens.files import read_jsonl, write_json, write_jsonl
+from tslens.errors import DataError
+from tslens.files import read_jsonl, write_results
 from tslens.probes.production.report import Produced, ProductionReport
+from tslens.reading import BROKEN, checked
 from tslens.types import Provenance
 
 SCHEMA = "tslens.production/1"
@@ -34,16 +35,15 @@ def save_production(
         "classes": [dict(one) for one in report.classes],
         "left_out": list(report.left_out),
     }
-    write_jsonl(path, SCHEMA, header, (row.to_json() for row in report.rows))
-    write_json(path.with_suffix(".provenance.json"), record.to_json())
+    write_results(path, SCHEMA, header, (row.to_json() for row in report.rows), record)
 
 
 def load_production(path: Path) -> tuple[Mapping[str, Any], list[Produced]]:
     """Header and rows of such a file. Raises DataError if it is of another schema or broken."""
     header, rows = read_jsonl(path, SCHEMA)
     try:
-        return header, [Produced.from_json(row) for row in rows]
-    except (KeyError, TypeError, ValueError, UsageError) as error:
+        return header, [checked(Produced.from_json(row)) for row in rows]
+    except BROKEN as error:
         raise DataError(
             f"A row of {path} is no row of production: {error}.",
             "Write the file again with: tslens produces",

@@ -7,9 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tslens.errors import DataError, UsageError
-from tslens.files import read_jsonl, write_json, write_jsonl
+from tslens.errors import DataError
+from tslens.files import read_jsonl, write_results
 from tslens.probes.programs.report import Explained, GroupSwap, HeadPrograms, ProgramsReport
+from tslens.reading import BROKEN, checked
 from tslens.types import Provenance
 
 SCHEMA = "tslens.head_programs/1"
@@ -33,22 +34,23 @@ def save_programs(
         "groups": [asdict(row) for row in report.groups],
         "explained": [asdict(row) for row in report.explained],
     }
-    write_jsonl(path, SCHEMA, header, (head.to_json() for head in report.heads))
-    write_json(path.with_suffix(".provenance.json"), record.to_json())
+    write_results(path, SCHEMA, header, (head.to_json() for head in report.heads), record)
 
 
 def load_programs(path: Path) -> tuple[Mapping[str, Any], ProgramsReport]:
     """Header and report of such a file. Raises DataError if it is of another schema or broken."""
     header, rows = read_jsonl(path, SCHEMA)
     try:
-        report = ProgramsReport(
-            heads=tuple(map(HeadPrograms.from_json, rows)),
-            groups=tuple(map(GroupSwap.from_json, header["groups"])),
-            explained=tuple(map(Explained.from_json, header["explained"])),
-            left_out=tuple(header["left_out"]),
-            **{name: header[name] for name in _NUMBERS},
+        report = checked(
+            ProgramsReport(
+                heads=tuple(map(HeadPrograms.from_json, rows)),
+                groups=tuple(map(GroupSwap.from_json, header["groups"])),
+                explained=tuple(map(Explained.from_json, header["explained"])),
+                left_out=tuple(header["left_out"]),
+                **{name: header[name] for name in _NUMBERS},
+            )
         )
-    except (KeyError, TypeError, ValueError, UsageError) as error:
+    except BROKEN as error:
         raise DataError(
             f"{path} holds no programs of heads: {error}.", "Write the file again with: tslens programs"
         ) from error

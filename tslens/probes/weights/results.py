@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tslens.errors import DataError, UsageError
-from tslens.files import read_jsonl, write_json, write_jsonl
+from tslens.errors import DataError
+from tslens.files import read_jsonl, write_jsonl, write_results
 from tslens.probes.weights.report import Agreement, WeightScore, WeightsReport
+from tslens.reading import BROKEN, checked
 from tslens.types import Provenance
 
 SCHEMA = "tslens.weights/1"
@@ -40,10 +41,9 @@ def save_weights(
         "left_out": list(report.left_out),
         "unmatched": list(report.unmatched),
     }
-    write_jsonl(path, SCHEMA, header, (score.to_json() for score in report.scores))
     about = {"model": model, "seed": report.seed}
     write_jsonl(agreement_path(path), AGREEMENT_SCHEMA, about, (row.to_json() for row in report.agreements))
-    write_json(path.with_suffix(".provenance.json"), record.to_json())
+    write_results(path, SCHEMA, header, (score.to_json() for score in report.scores), record)
 
 
 def load_weights(path: Path) -> tuple[Mapping[str, Any], list[WeightScore], list[Agreement]]:
@@ -53,10 +53,10 @@ def load_weights(path: Path) -> tuple[Mapping[str, Any], list[WeightScore], list
     try:
         return (
             header,
-            [WeightScore.from_json(row) for row in rows],
-            [Agreement.from_json(row) for row in agreements],
+            [checked(WeightScore.from_json(row)) for row in rows],
+            [checked(Agreement.from_json(row)) for row in agreements],
         )
-    except (KeyError, TypeError, ValueError, UsageError) as error:
+    except BROKEN as error:
         raise DataError(
             f"A row of {path} is no row of weights: {error}.", "Write the file again with: tslens weights"
         ) from error
