@@ -328,7 +328,9 @@ class RunFolder:
     def validation_bits(self) -> float | None:
         """Bits per byte of the newest evaluation, None before the first."""
         rows = self.metric_rows() if self.metrics.exists() else []
-        return next((row["bits_per_byte"] for row in reversed(rows) if row["split"] == "validation"), None)
+        return next(
+            (row.get("bits_per_byte") for row in reversed(rows) if row["split"] == "validation"), None
+        )
 
     def metric_rows(self) -> list[dict[str, Any]]:
         """The rows of its metrics. Raises DataError for a file that is absent or holds others."""
@@ -352,7 +354,9 @@ class RunFolder:
         """
         yardstick = self.ngram_bits()
         rows = self.metric_rows() if self.metrics.exists() else []
-        bits = [row["bits_per_byte"] for row in rows if row["split"] == "validation" and row["step"] <= step]
+        bits = [
+            row.get("bits_per_byte") for row in rows if row["split"] == "validation" and row["step"] <= step
+        ]
         return yardstick is not None and bool(bits) and bits[-1] is not None and bits[-1] < yardstick
 
     def tokens_at(self, step: int) -> int:

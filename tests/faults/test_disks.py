@@ -105,7 +105,7 @@ PARTS = (0, 0.5, 0.25, 0.75, 0.9, 0.1, 0.4, 0.6)
 VARY = re.compile(
     r"provenance\.json$|metrics\.jsonl$|_state\.pt$|\.html$|annotations\.sqlite$|/\.ledger/|^demo/"
 )
-REPLACED = re.compile(rf"{VARY.pattern}|best\.safetensors$")
+REPLACED = re.compile(rf"{VARY.pattern}|best\.safetensors$|readings\.jsonl$")
 
 
 # The disks ----------------------------------------------------------------------------------------------------

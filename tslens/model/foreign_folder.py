@@ -6,6 +6,7 @@ against what the weight files hold before memory is taken.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,9 @@ def open_folder(folder: Path, *, name: str) -> TinyTransformer | ForeignModel:
         raise ModelError(
             f'{folder} holds a model of type "{kind}".', f"tslens opens: {', '.join(ARCHITECTURES)}."
         )
+    odd = [name for name, value in raw.items() if isinstance(value, float) and not math.isfinite(value)]
+    if odd:
+        raise ModelError(f"{folder}/config.json says {odd[0]} {raw[odd[0]]}.", "Restore it from its source.")
     n_stored = _n_stored(folder)
     config = _config(folder, kind)
     tokenizer = open_tokenizer(folder, **_ends(config))
