@@ -62,7 +62,7 @@ def of_heads():
         rows = [
             HeadScore(
                 HeadId.parse(head),
-                *(probe, "key", 0.5, 0.4, 0.6, None, {"uniform": 0.1}, 0.4, 0.3, 0.001, status),
+                *(probe, "word", 0.5, 0.4, 0.6, None, {"uniform": 0.1}, 0.4, 0.3, 0.001, status),
                 *(None, None, None, (0.4, 0.4), 6),
             )
             for probe, statuses in roles.items()

@@ -68,7 +68,7 @@ def test_whole_roles_of_neurons_and_of_heads(run, tslens, folder, of_heads, of_n
     assert done.code == 2 and "tslens neurons" in done.err
     results = folder / "runs" / "l1_h64-shipped" / "seed0" / "results"
     nouns = dict.fromkeys(range(20), "role")
-    of_neurons(results / "neurons" / "a.jsonl", {"noun": nouns, "quote": {30: "candidate", 31: "none"}})
+    of_neurons(results / "neurons" / "a.jsonl", {"noun": nouns, "quote": {30: "candidate", 31: "no"}})
     file = of_heads(results / "heads" / "a.jsonl", {"first_token": {"L0H0": "role", "L0H2": "candidate"}})
     found = run("--components", "neurons", "--method", "mean")
     assert names(found) == ["role:noun", "role:quote"]

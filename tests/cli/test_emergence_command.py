@@ -74,7 +74,7 @@ def few_heads(monkeypatch):
             HeadId(0, 0),
             *(
                 "previous_token",
-                "key",
+                "word",
                 value,
                 value - 0.01,
                 value + 0.01,
@@ -196,7 +196,8 @@ def plant_validation(folder, bits, ngram):
     """What the evaluations of a run said, and the 4-gram's bits per byte."""
     run = RunFolder(folder)
     rows = [
-        {"step": step, "split": "validation", "n_tokens": step, "bits_per_byte": bits[step]} for step in bits
+        {"step": step, "split": "validation", "n_tokens": step, "loss_nats": 2.0, "bits_per_byte": bits[step]}
+        for step in bits
     ]
     write_jsonl(run.metrics, METRICS_SCHEMA, {}, rows)
     write_json(run.yardstick, {"nats": ngram * math.log(2) * 100, "n_bytes": 100})

@@ -166,7 +166,7 @@ def test_what_is_broken_or_of_something_else_is_made_again(run, here, monkeypatc
 
 
 FOUND = {
-    "previous_token": {"L0H0": "role", "L0H1": "candidate", "L0H2": "none"},
+    "previous_token": {"L0H0": "role", "L0H1": "candidate", "L0H2": "no"},
     "first_token": {"L0H1": "role", "L0H0": "role"},
     "sentence_end": {"L0H2": "role", "L0H3": "role"},
     "same_token": {"L0H3": "role"},  # one alone is a component already
@@ -175,7 +175,7 @@ FOUND = {
 
 def test_roles_are_groups_and_equal_ones_are_one(run, here, tmp_path, of_heads, of_neurons):
     heads = of_heads(tmp_path / "heads.jsonl", FOUND)
-    neurons = of_neurons(tmp_path / "neurons.jsonl", {"noun": {3: "role", 5: "candidate", 7: "none"}})
+    neurons = of_neurons(tmp_path / "neurons.jsonl", {"noun": {3: "role", 5: "candidate", 7: "no"}})
     found = run("--roles", heads, "--roles", neurons, "--out", "roles")
     both = "heads:first_token+previous_token"
     members = {

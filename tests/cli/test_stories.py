@@ -142,7 +142,8 @@ def test_look_parses_a_text_of_a_user(tslens, monkeypatch, tmp_path):
         (("Tom ran.",), 2),
     ],
 )
-def test_look_without_a_story_says_what_to_do(tslens, arguments, code):
+def test_look_without_a_story_says_what_to_do(tslens, arguments, code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where no run is
     done = tslens("look", *arguments)
     assert done.code == code, done.err
     assert "error:" in done.err and "Traceback" not in done.err

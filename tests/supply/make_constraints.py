@@ -34,7 +34,6 @@ from packaging.utils import (
     parse_wheel_filename,
 )
 from packaging.version import Version
-from pip._internal.models.index import PyPI
 
 UNHASHED = "torch"
 HEAD = """\
@@ -134,6 +133,10 @@ def _files_of(name: str, version: str) -> dict[str, str]:
 @functools.cache
 def _index_files(name: str) -> list[tuple[Version, dict[str, Any]]]:
     """The files of a package that the index has and nobody withdrew: version, what the index says of it."""
+    from pip._internal.models.index import (
+        PyPI,
+    )  # here: to import pip changes what setuptools does in a process
+
     address = os.environ.get("PIP_INDEX_URL", PyPI.simple_url).rstrip("/")
     page = json.loads(_fetch(f"{address}/{name}/", accept="application/vnd.pypi.simple.v1+json"))
     files = [(_version_in(file["filename"]), file) for file in page["files"] if not file.get("yanked")]
