@@ -119,11 +119,11 @@ def test_a_dry_run_asks_nothing_and_is_the_worst_case(grade, texts, serve_grades
     assert server.usd <= planned["worst_usd"]
 
 
-def test_killed_three_times_it_ends_as_if_nothing_had_happened(bench, tmp_path):
+def test_killed_twice_it_ends_as_if_nothing_had_happened(bench, tmp_path):
     facts = bench.run_scenario(
-        tmp_path, n_texts=N_TEXTS, n_kills=3, seed=1, protocol="two_turns", silence_s=5.0, timeout_s=0.7
+        tmp_path, n_texts=N_TEXTS, n_kills=2, seed=1, protocol="two_turns", silence_s=5.0, timeout_s=0.7
     )
-    assert facts["killed"] >= 2 and facts["exit_code"] == 3  # one may end before its moment has come
+    assert facts["killed"] >= 1 and facts["exit_code"] == 3  # one may end before its moment has come
     assert facts["each_once"] and facts["right"] == N_TEXTS and facts["failures"] == {"schema": 4}
     assert facts["answered"] == 2 * N_TEXTS - 4
     assert facts["recorded_twice"] == facts["paid_though_recorded"] == 0

@@ -51,7 +51,12 @@ def first_twins(model, *, seed):
     return islice(random_twins(model, seed=seed), 2)
 
 
-@pytest.fixture(scope="module", params=WAYS)
+SLOW = pytest.mark.slow  # the same through later layers: a minute
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(way, marks=[SLOW] if way == "total" else []) for way in WAYS]
+)
 def way(request):
     return request.param
 

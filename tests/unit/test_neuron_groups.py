@@ -107,6 +107,7 @@ def test_a_label_in_one_neuron_and_one_that_is_spread(read):
     assert {probe.k for probe in probes} == {1, 2, 4, 8, 16, 32, 64}
 
 
+@pytest.mark.slow  # a part of it is in tests/cli/test_audit.py
 def test_the_audit_of_neurons_on_a_small_scale():
     size = NeuronAuditSize(60, 60, 1, 40, 2, 40)
     seen = []
