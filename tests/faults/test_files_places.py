@@ -1,27 +1,13 @@
 """What stands in a file's place, and names that lead elsewhere: pipes, folders, devices, links, traversal."""
 
-import importlib.util
 import json
 import os
 import shutil
-import sys
 import threading
 from pathlib import Path
 
+import files_fuzz as fuzz
 import pytest
-
-
-def _load_fuzz():
-    """The module ``files_fuzz`` beside this file, loaded once: test folders are no packages."""
-    name = "tslens_files_fuzz"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("files_fuzz.py"))
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-fuzz = _load_fuzz()
 
 
 def _readers():

@@ -1,25 +1,13 @@
 """Texts, prompts, settings, records, ledgers, states: files that commands read beside stories, models and results."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
 
+import files_fuzz as fuzz
 import pytest
 from hypothesis import given
 
-
-def _load_fuzz():
-    """The module ``files_fuzz`` beside this file, loaded once: test folders are no packages."""
-    name = "tslens_files_fuzz"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("files_fuzz.py"))
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-fuzz = _load_fuzz()
 pytestmark = pytest.mark.timeout(1500)
 
 SHA = "ab" * 32

@@ -1,26 +1,13 @@
 """Rows of results that anyone may have written: heads, neurons, maps, grades and the rest. Read or refused."""
 
-import importlib.util
 import json
-import sys
 from itertools import islice
 from pathlib import Path
 
+import files_fuzz as fuzz
 import pytest
 from hypothesis import given
 
-
-def _load_fuzz():
-    """The module ``files_fuzz`` beside this file, loaded once: test folders are no packages."""
-    name = "tslens_files_fuzz"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("files_fuzz.py"))
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-fuzz = _load_fuzz()
 REPORTS = Path(__file__).parents[2] / "reports"
 GRADES = "grades/l1_h256/local/beginnings-2_model_n10_seed0.jsonl"
 

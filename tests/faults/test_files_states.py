@@ -1,25 +1,10 @@
 """The state of a run that somebody else trained: ``--resume`` opens nothing that unfolds or runs code."""
 
-import importlib.util
 import os
-import sys
 import zipfile
-from pathlib import Path
 
+import files_fuzz as fuzz
 import pytest
-
-
-def _load_fuzz():
-    """The module ``files_fuzz`` beside this file, loaded once: test folders are no packages."""
-    name = "tslens_files_fuzz"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("files_fuzz.py"))
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-fuzz = _load_fuzz()
 
 
 def test_a_state_that_unfolds_or_runs_code_is_not_opened(tmp_path, tiny_model):

@@ -1,27 +1,13 @@
 """Story files of strangers: spoiled, bombs, half characters, in all four forms. Read or refused in two lines."""
 
 import gzip
-import importlib.util
 import io
 import json
-import sys
-from pathlib import Path
 
+import files_fuzz as fuzz
 import pytest
 from hypothesis import given
 
-
-def _load_fuzz():
-    """The module ``files_fuzz`` beside this file, loaded once: test folders are no packages."""
-    name = "tslens_files_fuzz"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("files_fuzz.py"))
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-fuzz = _load_fuzz()
 TEXTS = [f"Once upon a time, Tom had {n} cats.\nHe was “happy” – very.\n" for n in range(1, 6)]
 ROWS = [
     {"text": text, "words": ["cat", "happy"], "n": n, "extra": {"a": [1, None]}}

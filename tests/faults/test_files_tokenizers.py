@@ -1,27 +1,13 @@
 """Tokenizers of strangers: spoiled JSON, other kinds, bombs, random ones, and the files of llama2.c and GPT-2."""
 
-import importlib.util
 import json
 import struct
-import sys
-from pathlib import Path
 
+import files_fuzz as fuzz
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-
-def _load_fuzz():
-    """The module ``files_fuzz`` beside this file, loaded once: test folders are no packages."""
-    name = "tslens_files_fuzz"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("files_fuzz.py"))
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-fuzz = _load_fuzz()
 pytestmark = [pytest.mark.timeout(1500), pytest.mark.usefixtures("quiet_panics")]
 TEXTS = ["Tom had a cat.\nIt ran.", "naïve \U0001f600 “x” \t  y", "a" * 300, " ", ""]
 

@@ -1,30 +1,16 @@
 """Weights and arrays of strangers: checkpoints, llama2.c, folders of other libraries, n-grams, corpora, states."""
 
-import importlib.util
 import json
 import shutil
 import struct
-import sys
-from pathlib import Path
 
+import files_fuzz as fuzz
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-
-def _load_fuzz():
-    """The module ``files_fuzz`` beside this file, loaded once: test folders are no packages."""
-    name = "tslens_files_fuzz"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("files_fuzz.py"))
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-fuzz = _load_fuzz()
 pytestmark = [pytest.mark.timeout(1500), pytest.mark.filterwarnings("ignore")]
 LIES = [0, 1, -1, 2, 3, 7, 257, 2**15, 2**20, 2**31 - 1, -(2**31), 2**31, 2**40, 2**62, 2**63 - 1]
 

@@ -1,14 +1,12 @@
 """Servers that stall, flood, break off and answer nonsense: held, reported, resumed, and nothing paid twice."""
 
 import gc
-import importlib.util
 import json
 import os
 import random
-import sys
 import time
-from pathlib import Path
 
+import bad_server as BAD
 import pytest
 
 from tslens.corpus.requests.asking import Unanswered, read_story_replies, story_calls
@@ -21,18 +19,6 @@ from tslens.llm.wire import read_answer
 N_STORIES = 5
 MOST_MB = 150.0
 MOST_S = 30.0
-
-
-def load_bad_server():
-    path = Path(__file__).with_name("bad_server.py")
-    spec = importlib.util.spec_from_file_location("tslens_bad_server", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-BAD = load_bad_server()
 
 
 @pytest.fixture(autouse=True)

@@ -1,14 +1,13 @@
 """Where the key may go and where it never does: redirects, plain http, proxies, certificates."""
 
 import contextlib
-import importlib.util
 import os
 import random
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
+import bad_server as BAD
 import pytest
 
 from tslens.errors import RunError, TslensError, UsageError
@@ -16,18 +15,6 @@ from tslens.llm.address import check_may_be_asked, is_loopback
 from tslens.llm.client import Client
 from tslens.llm.ledger import Ledger
 from tslens.llm.transport import proxy_for
-
-
-def load_bad_server():
-    path = Path(__file__).with_name("bad_server.py")
-    spec = importlib.util.spec_from_file_location("tslens_bad_server_of_addresses", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-BAD = load_bad_server()
 
 
 @pytest.fixture(autouse=True)

@@ -1,27 +1,14 @@
 """Batches of servers that go wrong are held and resumed; a change of model or fingerprint in mid-job is said once."""
 
-import importlib.util
 import json
 import random
-import sys
 from pathlib import Path
 
+import bad_server as BAD
 import pytest
 
 from tslens.errors import RunError
 from tslens.llm.calls import CallFailure, Reply
-
-
-def load_bad_server():
-    path = Path(__file__).with_name("bad_server.py")
-    spec = importlib.util.spec_from_file_location("tslens_bad_server_of_batches", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-BAD = load_bad_server()
 
 
 @pytest.fixture(autouse=True)
