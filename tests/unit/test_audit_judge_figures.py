@@ -70,23 +70,31 @@ def test_what_needs_instructions_is_not_planted(author):
 def test_the_area_leaves_out_each_storys_own_twin():
     rng = np.random.default_rng(0)
     clean, twin = rng.normal(1, 1, 40).round(1), rng.normal(0, 1, 40).round(1)
-    figure = area(clean, twin, range(40), seed=0)
+    figure = area(clean, twin)
     others = [
         (clean[i] > twin[j]) + 0.5 * (clean[i] == twin[j]) for i in range(40) for j in range(40) if i != j
     ]
     assert figure.value == pytest.approx(np.mean(others)) and figure.n == 40
     whole = mannwhitneyu(clean, twin).statistic / 1600
     assert figure.value == pytest.approx(whole, abs=0.02) and figure.low < whole < figure.high
-    assert area(clean, twin, range(40), seed=0) == figure != area(clean, twin, range(40), seed=1)
-    assert area(clean[:9], twin[:9], range(9), seed=0).value is None
+    assert area(clean[:9], twin[:9]).value is None
+
+
+def test_a_judge_that_never_errs_has_an_interval_too():
+    """No story is below one whose area is 1: the lower end is that of 40 hits of 40."""
+    figure = area(np.arange(40.0) + 100, np.arange(40.0))
+    assert (figure.value, figure.high) == (1.0, 1.0)
+    assert figure.low == pytest.approx(0.025 ** (1 / 40))
+    blind = area(np.ones(40), np.ones(40))
+    assert blind.value == 0.5 and blind.low < 0.4 and blind.high > 0.6
 
 
 def test_the_interval_of_an_area_covers_it():
     rng, truth = np.random.default_rng(1), 0.7602  # of two normal laws whose means are one deviation apart
     hits = 0
-    for study in range(100):
+    for _ in range(100):
         clean, twin = rng.normal(1, 1, 60), rng.normal(0, 1, 60)
-        figure = area(clean, twin, range(60), seed=study)
+        figure = area(clean, twin)
         hits += figure.low <= truth <= figure.high
     assert hits >= 88
 

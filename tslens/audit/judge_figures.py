@@ -1,9 +1,10 @@
 """Figures of a judge with intervals over stories: areas, means, slopes, rank correlations.
 
-A story (or a prompt) is what is resampled, with all that belongs to it. Means and slopes have intervals of Student's t;
-areas and rank correlations have the quantiles of a bootstrap over stories (``stats.poisson_weights``).
+A story (or a prompt) is what is drawn, with all that belongs to it. Means, areas and slopes have intervals of
+Student's t over stories; rank correlations have the quantiles of a bootstrap over them (``stats.poisson_weights``).
+How often each holds the truth: ``docs/methods.md``, *Do the intervals hold?*
 
-Axes: story, row, replicate.
+Axes: story, row, replicate, group.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import expit, logit
 from scipy.stats import t
 
-from tslens.stats import poisson_weights
+from tslens.stats import poisson_weights, share_interval
 
 FEWEST = 10  # stories, below which no figure is given
 TAIL = 0.025
@@ -34,21 +36,29 @@ class Figure:
     n: int
 
 
-def area(clean: Column, twin: Column, keys: Sequence[int], *, seed: int) -> Figure:
+def area(clean: Column, twin: Column) -> Figure:
     """Probability that a clean story has a higher grade than the twin of another story; ties count half.
 
     The area under the ROC curve, unpaired: no story is held against its own twin. ``clean[s]`` and ``twin[s]`` are of
-    story ``keys[s]``. Range 0 to 1; 0.5 for a judge that sees nothing.
+    one story. Range 0 to 1; 0.5 for a judge that sees nothing. The interval is on the logit scale, with the error of
+    DeLong et al. (1988) over stories; where each wins or loses alike it is that of a share of as many stories.
     """
     n = len(clean)
     if n < FEWEST:
         return Figure(None, None, None, n)
     wins = np.where(clean[:, None] > twin[None, :], 1.0, 0.5 * (clean[:, None] == twin[None, :]))
     np.fill_diagonal(wins, 0.0)
-    weights = _weights(seed, tuple(keys))
-    won = ((weights @ wins) * weights).sum(1)
-    pairs = weights.sum(1) ** 2 - (weights**2).sum(1)
-    return _with_quantiles(won[pairs > 0] / pairs[pairs > 0], n)
+    value = float(wins.sum() / (n * (n - 1)))
+    influence = (wins.sum(0) + wins.sum(1)) / (
+        n - 1
+    ) - 2 * value  # of a story, by its grade and by that of its twin
+    error = math.sqrt(float((influence**2).sum()) / (n * (n - 1)))
+    if error == 0 or not 0 < value < 1:
+        ends = share_interval(value, 0.0, n, n)
+        return Figure(value, ends.low, ends.high, n)
+    reach = float(t.ppf(1 - TAIL, n - 1)) * error / (value * (1 - value))
+    low, high = expit(logit(value) + np.array([-reach, reach]))
+    return Figure(value, float(low), float(high), n)
 
 
 def mean(values: Column, *, tail: float = TAIL) -> Figure:
@@ -64,7 +74,8 @@ def mean(values: Column, *, tail: float = TAIL) -> Figure:
 def slope(x: Column, y: Column, groups: Sequence[str]) -> Figure:
     """Slope of y on x within groups: each group has a level of its own. Spread may differ from story to story.
 
-    Stories that are alone in their group say nothing and are left out; a single group is an ordinary regression.
+    The interval is that of Bell and McCaffrey (2002; HC2 errors, degrees of freedom by Satterthwaite). Stories that are
+    alone in their group say nothing and are left out; a single group is an ordinary regression.
     """
     names, group = np.unique(np.array(groups, dtype=str), return_inverse=True)
     sizes = np.bincount(group, minlength=len(names))
@@ -72,22 +83,23 @@ def slope(x: Column, y: Column, groups: Sequence[str]) -> Figure:
     n, n_groups = int(kept.sum()), int((sizes > 1).sum())
     if n - n_groups - 1 < FEWEST:
         return Figure(None, None, None, n)
-    x, y = (_centred(values[kept], group[kept]) for values in (x, y))
+    member = (group[kept, None] == np.flatnonzero(sizes > 1)).astype(float)
+    level = member / member.sum(0) @ member.T  # the mean of a story's group
+    largest = float(np.abs(x[kept]).max())
+    x, y = (values[kept] - level @ values[kept] for values in (x, y))
     square = float((x**2).sum())
-    if square == 0:
+    if square <= n * (1e-12 * largest) ** 2:
+        return Figure(None, None, None, n)
+    left = np.eye(n) - level - np.outer(x, x) / square  # residuals are left @ y
+    if (left.diagonal() < 1e-9).any():  # some story decides the slope alone
         return Figure(None, None, None, n)
     value = float((x * y).sum()) / square
-    freedom = n - n_groups - 1
-    error = math.sqrt(float((x**2 * (y - value * x) ** 2).sum()) * n / freedom) / square
+    share = x / square / np.sqrt(left.diagonal())
+    error = math.sqrt(float((share**2 * (y - value * x) ** 2).sum()))
+    variance = np.outer(share, share) * left
+    freedom = float((x / square) @ (x / square)) ** 2 / float((variance**2).sum())
     reach = float(t.ppf(1 - TAIL, freedom)) * error
     return Figure(value, value - reach, value + reach, n)
-
-
-def _centred(values: Column, group: np.ndarray) -> Column:
-    _, index = np.unique(group, return_inverse=True)
-    means = np.bincount(index, weights=values) / np.bincount(index)
-    centred: np.ndarray = values - means[index]
-    return centred
 
 
 def rank_correlation(

@@ -41,10 +41,9 @@ class GradedPair:
 
 @dataclass(frozen=True)
 class Planted:
-    """The part of planted faults. ``pairs``: of all sources, kinds and strengths; ``seed``: of the bootstrap."""
+    """The part of planted faults. ``pairs``: of all sources, kinds and strengths."""
 
     pairs: tuple[PlantedPair, ...]
-    seed: int
 
     @property
     def texts(self) -> Iterator[AuditText]:
@@ -76,7 +75,7 @@ class Planted:
                 np.array([getattr(one, name) for one in side], dtype=float)
                 for side in ([one.clean for one in found], [one.twin for one in found])
             )
-            figure = area(clean, twin, [int(one.pair.story, 16) for one in found], seed=self.seed)
+            figure = area(clean, twin)
             if n_failed > MOST_FAILURES * len(pairs):
                 figure = Figure(None, None, None, len(found))
             asked = expected.asked(strength) if name == expected.criterion else None

@@ -176,7 +176,7 @@ def _part(
 ) -> AuditPart:
     is_local = judge_name == LOCAL
     if part == "planted":
-        return Planted(tuple(pairs), seed)
+        return Planted(tuple(pairs))
     if part == "length":
         return Length(stories)
     if part == "position":
