@@ -102,6 +102,18 @@ def test_a_batch_is_held_and_resumed(how_many, tmp_path, monkeypatch):
             assert max(server.paid.values()) == 1, (way, step)
 
 
+def test_a_batch_that_never_ends_is_left_after_its_day_and_taken_up_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("tslens.llm.batch.OVERDUE_S", 0.3)
+    with BAD.BadServer("drips_body", lambda n: False, None) as server:
+        show = server.show_batch
+        server.show_batch = lambda name: {**show(name), "status": "in_progress"}
+        outcomes, error = ask(server.url, tmp_path, is_batch=True)
+        assert not outcomes and isinstance(error, RunError) and 'still "in_progress" after' in str(error)
+        server.show_batch = show
+        outcomes, error = ask(server.url, tmp_path, is_batch=True)
+        assert error is None and is_whole(outcomes) and max(server.paid.values()) == 1
+
+
 @pytest.mark.parametrize("name", ["..", ".", "a b", "?x", "\ud800", "", 7, None, ["x"], "x" * 999])
 def test_a_name_that_leads_elsewhere_is_not_asked_for(name, tmp_path):
     def odd(handler, answer, rng):

@@ -4,7 +4,8 @@
    is recorded as ``sent``, with the name of its part.
 2. Submit: the part is uploaded; "creating" is recorded; the batch is made, with the part's name in its metadata;
    "created" is recorded. After a kill between the two, the batch is found by that name, so it is not made twice.
-3. Poll until batches end; merge what they bring by ``custom_id``, which is the hash of the call.
+3. Poll until batches end, but not beyond the day in which they should; merge what they bring by ``custom_id``, which
+   is the hash of the call.
 4. What expired or failed costs nothing, what is missing counts at its worst; both go into a later part, as do answers
    of no use, up to the same numbers of tries as single calls have.
 
@@ -20,7 +21,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tslens.llm.batch_road import ENDPOINT, BatchRoad
@@ -34,16 +35,18 @@ from tslens.llm.wire import Dialect, mapping, read_answer, word
 MOST_REQUESTS = 50_000
 MOST_BYTES = 190_000_000  # the limit is 200 MB
 MOST_ACTIVE = 4  # batches at once: their calls are in memory
+OVERDUE_S = 26 * 3600.0  # a batch is done or expired within 24 hours
 
 _ENDED = frozenset({"completed", "expired", "failed", "cancelled"})
 
 
 @dataclass(frozen=True)
 class _Part:
-    """A batch on its way. ``dialect``: as its requests were written."""
+    """A batch on its way. ``dialect``: as its requests were written. ``since``: monotonic time when it was met."""
 
     batch_id: str
     dialect: Dialect
+    since: float = field(default_factory=time.monotonic)
 
 
 def answer_batch(
@@ -144,6 +147,9 @@ class _BatchJob:
             state = self._road.look(part.batch_id)
             if state["status"] in _ENDED:
                 yield from self._merge(name, part, state)
+            elif time.monotonic() - part.since > OVERDUE_S:
+                hours, status = OVERDUE_S / 3600, self._road.server.redact(state["status"])
+                self._end = f'its batch {part.batch_id} is still "{status}" after {hours:.0f} hours'
 
     def _has_room(self) -> bool:
         return not self._is_held and len(self._parts) < MOST_ACTIVE
