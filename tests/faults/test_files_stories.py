@@ -133,6 +133,26 @@ def test_a_parquet_column_that_says_it_unfolds_to_gigabytes_is_refused(tmp_path,
     assert not fuzz.survives(lambda: read(path), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("value", "n"), [("a" * 900_000, 3_000_000), (7, 3_000_000), ({"said": ["b" * 300_000]}, 200)]
+)
+def test_a_list_in_parquet_that_unfolds_is_refused(tmp_path, value, n):
+    """One row, whose list names one value again and again, in less than a megabyte; short lists are read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path, one = tmp_path / "b.parquet", pa.array([value])
+    for n_values, is_read in ((n, False), (3, True)):
+        index = pa.DictionaryArray.from_arrays(pa.array([0] * n_values, pa.int32()), one)
+        tags = pa.ListArray.from_arrays(pa.array([0, n_values], pa.int32()), index)
+        if isinstance(value, dict):
+            tags = pa.array([[value] * n_values])
+        pq.write_table(pa.table({"text": ["Tom ran."], "tags": tags}), path, store_schema=False)
+        assert path.stat().st_size < 1_000_000
+        with fuzz.little_memory(200_000_000):
+            assert fuzz.survives(lambda: read(path), tmp_path) is is_read
+
+
 class Trap:
     """Unpickled, it would write a file."""
 

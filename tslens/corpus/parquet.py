@@ -1,8 +1,8 @@
 """Rows of a Parquet file, some at a time; the only importer of pyarrow.
 
-A file of some kilobytes can unfold to anything: a text is kept once, in a dictionary, and named by each of its rows. So
-as many rows are held at once as fit in memory if each had the whole dictionary, and a column that says it unfolds to
-more than memory should take is refused. What a footer says of its own pages is believed.
+A file of some kilobytes can unfold to anything: a text is kept once, in a dictionary, and named by each of its rows, or
+a million times by the list of one row. So texts stay in their dictionary until it is known to how much rows unfold:
+what is too much for some of them together is unfolded in parts, and what is too much for one row is no record.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from tslens.errors import DataError
 from tslens.reading import BROKEN, open_regular
 
 _BATCH = 1024  # rows held at once, at most
-_HELD = 1 << 25  # bytes of the texts held at once, where that is more than one row
-PART_BYTES = 1 << 31  # unfolded, of one column of a row group
+_HELD = 1 << 25  # bytes that are unfolded at once
+_OBJECT = 64  # bytes of a value in Python, at least
+_WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 12, "BYTE_ARRAY": 4}
+PART_BYTES = 1 << 31  # of one column of a row group, texts in their dictionary
 
 
 def parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -29,47 +31,60 @@ def parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
     try:
-        with open_regular(path) as raw, pq.ParquetFile(path) as file:
-            for number in range(file.metadata.num_row_groups):
-                rows = _rows_at_once(raw, file.metadata.row_group(number))
-                for batch in file.iter_batches(rows, row_groups=[number]):
-                    yield from map(as_json, batch.to_pylist())
+        with open_regular(path) as raw:
+            metadata = pq.read_metadata(raw)
+            file = pq.ParquetFile(raw, metadata=metadata, read_dictionary=_texts(metadata))
+            for number in range(metadata.num_row_groups):
+                for batch in file.iter_batches(_BATCH, row_groups=[number]):
+                    for part in _in_parts(batch.to_struct_array()):
+                        yield from map(as_json, part.to_pylist())
     except (pa.ArrowException, OSError, MemoryError, *BROKEN) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{path} is no whole Parquet file: {reason}.", "Get the file again.") from error
 
 
-def _rows_at_once(raw: IO[bytes], group: Any) -> int:
-    """How many rows of a row group may be held. Raises ValueError for a column that unfolds to too much."""
-    largest = 1
-    for place in range(group.num_columns):
-        column = group.column(place)
-        size = column.total_uncompressed_size
-        if not 0 <= size <= PART_BYTES:
-            raise ValueError(f"a column of it unfolds to {size:,} bytes, over {PART_BYTES:,}")
-        if column.has_dictionary_page and column.physical_type == "BYTE_ARRAY":
-            largest = max(largest, _page_bytes(raw, column.dictionary_page_offset))
-    return max(1, min(_BATCH, _HELD // largest))
+def _texts(metadata: Any) -> list[str]:
+    """Names of the columns of texts that have a dictionary. Raises ValueError for a column that takes too much."""
+    found = set()
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for place in range(group.num_columns):
+            column, kind = group.column(place), metadata.schema.column(place)
+            n_held = column.num_values if kind.max_repetition_level else min(column.num_values, _BATCH)
+            size = max(column.total_uncompressed_size, n_held * _WIDTHS.get(kind.physical_type, kind.length))
+            if not 0 <= size <= PART_BYTES:
+                raise ValueError(f"a column of it unfolds to {size:,} bytes, over {PART_BYTES:,}")
+            if column.has_dictionary_page and kind.physical_type == "BYTE_ARRAY":
+                found.add(column.path_in_schema)
+    return sorted(found)
 
 
-def _page_bytes(raw: IO[bytes], offset: int) -> int:
-    """Unfolded size of a page: the second field of its header, in the compact protocol of Thrift."""
-    raw.seek(offset)
-    values = iter(raw.read(16))
-    fields = []
-    for _ in range(2):
-        if next(values, 0) != 0x15:  # the next field, a number of 32 bits
-            raise ValueError("a page of it has no header")
-        number = shift = 0
-        for byte in values:
-            number |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                break
-        fields.append((number >> 1) ^ -(number & 1))
-    if fields[1] < 0:
-        raise ValueError("a page of it says a size below zero")
-    return fields[1]
+def _in_parts(rows: Any) -> Iterator[Any]:
+    """Rows, as many at once as may be unfolded. Raises ValueError for one that is too long."""
+    size = _unfolded(rows)
+    if size <= _HELD:
+        yield rows
+    elif len(rows) > 1:
+        half = len(rows) // 2
+        yield from _in_parts(rows[:half])
+        yield from _in_parts(rows[half:])
+    else:
+        raise ValueError(f"a row of it unfolds to {size:,} bytes, over {_HELD:,}")
+
+
+def _unfolded(values: Any) -> int:
+    """Bytes that an array takes in Python, about."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind, size = values.type, _OBJECT * len(values)
+    if pa.types.is_dictionary(kind):
+        lengths = pc.binary_length(values.dictionary).take(values.indices)
+        return size + int(pc.sum(lengths).as_py() or 0)
+    if pa.types.is_struct(kind):
+        return size + sum(map(_unfolded, values.flatten()))
+    if pa.types.is_nested(kind):
+        return size + _unfolded(values.flatten())
+    return size + int(values.nbytes)
 
 
 def as_json(value: Any) -> Any:
