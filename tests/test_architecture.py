@@ -14,7 +14,7 @@ TIERS = [
     {"errors"},
     {"types", "labels", "reading"},
     {"stats", "files", "config", "provenance", "allocator", "assets"},
-    {"llm"},
+    {"llm", "run_folder"},
     {"corpus"},
     {"model"},
     {"causal"},

@@ -30,13 +30,14 @@ from tslens.cli.main import app
 from tslens.config import TrainConfig
 from tslens.corpus.instructions.form import Instruction, write_prompt
 from tslens.errors import RunError, TslensError, UsageError
-from tslens.files import METRICS_SCHEMA, RunFolder, atomic_write, read_json, read_jsonl, write_jsonl
+from tslens.files import atomic_write, read_json, read_jsonl, write_jsonl
 from tslens.model import shipped
 from tslens.model.checkpoint import load_checkpoint
 from tslens.model.generate import generate
 from tslens.model.loss import loss_per_target
 from tslens.model.shipped import ShippedFacts, TextLoss, shipped_models
 from tslens.model.spec import ModelSpec
+from tslens.run_folder import METRICS_SCHEMA, RunFolder
 from tslens.train.loop import TrainProgress, train_model
 from tslens.train.record import SAMPLE_PROMPT, SAMPLES_SCHEMA
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tslens.config import TrainConfig, train_config
 from tslens.corpus.shards import corpus_for
-from tslens.files import RunFolder
+from tslens.run_folder import RunFolder
 from tslens.train.loop import train_model
 
 parser = argparse.ArgumentParser()

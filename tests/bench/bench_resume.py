@@ -19,7 +19,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from tslens.files import METRICS_SCHEMA, RunFolder, read_jsonl
+from tslens.files import read_jsonl
+from tslens.run_folder import METRICS_SCHEMA, RunFolder
 
 STARTING = 4.0  # seconds until a process trains, about
 SCRIPT = """

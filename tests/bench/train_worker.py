@@ -167,8 +167,8 @@ def train_reference(
 def train_ours(config: dict[str, Any]) -> dict[str, float]:
     """Train as the command does; the loss of the last weights, steps and seconds."""
     from tslens.config import TrainConfig
-    from tslens.files import RunFolder
     from tslens.model.checkpoint import load_checkpoint
+    from tslens.run_folder import RunFolder
     from tslens.train.loop import train_model
 
     stories = corpus()

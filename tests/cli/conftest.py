@@ -13,7 +13,7 @@ def trained(story_file, tmp_path_factory):
     """The folder of a small finished run, made as a user makes it, with its corpus beside it."""
     from tslens.config import train_config
     from tslens.corpus.shards import corpus_for
-    from tslens.files import RunFolder
+    from tslens.run_folder import RunFolder
     from tslens.train.loop import train_model
     from tslens.train.yardstick import ngram_yardstick
 

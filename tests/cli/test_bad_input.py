@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tslens.files import RunFolder
+from tslens.run_folder import RunFolder
 
 
 def check(outcome, *words, code=None):

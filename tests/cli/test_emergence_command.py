@@ -8,11 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from tslens.files import METRICS_SCHEMA, RunFolder, write_json, write_jsonl
+from tslens.files import write_json, write_jsonl
 from tslens.link.emergence.results import load_trace
 from tslens.link.measure import read_readouts
 from tslens.model.load import load_model
 from tslens.probes.held_out import HeldOut, loss_on
+from tslens.run_folder import METRICS_SCHEMA, RunFolder
 from tslens.types import HeadId, HeadScore
 
 pytestmark = [

@@ -12,9 +12,10 @@ from tslens.cli.runs import size
 from tslens.cli.runs_removal import remove_all
 from tslens.cli.scaling import run_folders
 from tslens.errors import ModelError, RunError, UsageError
-from tslens.files import RunFolder, locked, read_json, write_json
+from tslens.files import locked, read_json, write_json
 from tslens.model.load import find_model, load_model
 from tslens.model.run_list import find_runs, is_held, newest_run
+from tslens.run_folder import RunFolder
 
 DAY = 86_400
 

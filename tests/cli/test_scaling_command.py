@@ -9,8 +9,9 @@ from typer.testing import CliRunner
 
 from tslens.cli.main import app
 from tslens.config import TrainConfig
-from tslens.files import METRICS_SCHEMA, RunFolder, write_json, write_jsonl
+from tslens.files import write_json, write_jsonl
 from tslens.model.spec import ModelSpec
+from tslens.run_folder import METRICS_SCHEMA, RunFolder
 
 MODELS = ("l1_h16", "l1_h32", "l1_h64", "l2_h64", "l2_h128")
 

@@ -13,8 +13,9 @@ from tslens.cli.train import show_result
 from tslens.cli.train_grid import Rows
 from tslens.cli.train_speed import Speedometer, short
 from tslens.config import train_config
-from tslens.files import RunFolder, read_json
+from tslens.files import read_json
 from tslens.model.loss import LossReport
+from tslens.run_folder import RunFolder
 from tslens.train.cells import CellResult
 from tslens.train.grid import grid_cells
 from tslens.train.loop import TrainProgress, TrainResult

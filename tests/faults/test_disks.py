@@ -190,8 +190,9 @@ def write_lines(path, rows):
 def write_sizes(folder):
     """Five runs whose losses are a function of size and tokens."""
     from tslens.config import TrainConfig
-    from tslens.files import METRICS_SCHEMA, RunFolder, write_json, write_jsonl
+    from tslens.files import write_json, write_jsonl
     from tslens.model.spec import ModelSpec
+    from tslens.run_folder import METRICS_SCHEMA, RunFolder
 
     for model in ("l1_h16", "l1_h32", "l1_h64", "l2_h64", "l2_h128"):
         run = RunFolder(folder / model / "seed0")

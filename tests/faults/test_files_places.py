@@ -137,10 +137,11 @@ def run(trained_run, tmp_path):
 @pytest.fixture(scope="session")
 def trained_run(tmp_path_factory, tokenizer):
     """What a run leaves, without training one."""
-    from tslens.files import METRICS_SCHEMA, write_json, write_jsonl
+    from tslens.files import write_json, write_jsonl
     from tslens.model.checkpoint import save_checkpoint
     from tslens.model.spec import ModelSpec
     from tslens.model.transformer import TinyTransformer
+    from tslens.run_folder import METRICS_SCHEMA
 
     folder = tmp_path_factory.mktemp("run") / "seed0"
     model = TinyTransformer(ModelSpec.from_name("l1_h16"), tokenizer.vocab_size, seed=0, tokenizer=tokenizer)
@@ -236,8 +237,8 @@ BAD_NAMES = [
 def test_a_run_with_a_name_that_leads_elsewhere_is_refused(run, tmp_path, name):
     """Results are written under the label of a run, so that it must be a name and nothing else."""
     from tslens.errors import TslensError
-    from tslens.files import RunFolder
     from tslens.model.load import find_model
+    from tslens.run_folder import RunFolder
 
     (run / "config.json").write_text(json.dumps({"model": name, "seed": 0}))
     with pytest.raises(TslensError):
@@ -251,7 +252,7 @@ def test_a_run_with_a_name_that_leads_elsewhere_is_refused(run, tmp_path, name):
 
 
 def test_checkpoints_with_other_names_are_passed_over(run):
-    from tslens.files import RunFolder
+    from tslens.run_folder import RunFolder
 
     for name in ("step_x1", "step_", "step_-5", "step_" + "9" * 60, "step_1e3"):
         (run / "checkpoints" / f"{name}.safetensors").write_bytes(b"")

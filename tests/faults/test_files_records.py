@@ -59,9 +59,9 @@ LEDGER = [
 
 
 def _run(path):
-    from tslens.files import RunFolder
     from tslens.link.scaling.points import read_run
     from tslens.model.run_list import find_runs, last_rows
+    from tslens.run_folder import RunFolder
 
     for name, value in {"config.json": CONFIG, "ngram4.json": {"nats": 9.0, "n_bytes": 9}}.items():
         if not (path.parent / name).exists():

@@ -12,7 +12,7 @@ def test_a_state_that_unfolds_or_runs_code_is_not_opened(tmp_path, tiny_model):
     import pickle
 
     from tslens.errors import RunError
-    from tslens.files import RunFolder
+    from tslens.run_folder import RunFolder
     from tslens.train.state import load_state
 
     run = RunFolder(tmp_path)

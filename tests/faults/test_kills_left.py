@@ -8,8 +8,9 @@ import psutil
 import pytest
 
 from tslens.errors import RunError
-from tslens.files import RunFolder, locked, write_json, write_results
+from tslens.files import locked, write_json, write_results
 from tslens.provenance import provenance
+from tslens.run_folder import RunFolder
 
 WORKERS = """
 import time

@@ -7,8 +7,9 @@ import torch
 
 from tslens.config import train_config
 from tslens.corpus.shards import import_corpus
-from tslens.files import METRICS_SCHEMA, RunFolder, read_jsonl
+from tslens.files import read_jsonl
 from tslens.model.generate import generate
+from tslens.run_folder import METRICS_SCHEMA, RunFolder
 from tslens.train.loop import train_model
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: nothing here was run on one")

@@ -13,10 +13,11 @@ import torch
 from tslens.config import train_config
 from tslens.corpus.shards import import_corpus
 from tslens.errors import RunError
-from tslens.files import METRICS_SCHEMA, RunFolder, read_jsonl
+from tslens.files import read_jsonl
 from tslens.model.load import load_model
 from tslens.model.spec import ModelSpec
 from tslens.model.transformer import TinyTransformer
+from tslens.run_folder import METRICS_SCHEMA, RunFolder
 from tslens.train.distribute import World
 from tslens.train.feed import batch_shares
 from tslens.train.loop import train_model
@@ -27,7 +28,7 @@ import sys
 from pathlib import Path
 from tslens.config import TrainConfig
 from tslens.corpus.shards import Corpus
-from tslens.files import RunFolder
+from tslens.run_folder import RunFolder
 from tslens.train import loop
 import json
 loop.LOG_STEPS = int(sys.argv[4])

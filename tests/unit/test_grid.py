@@ -11,8 +11,8 @@ import torch
 from tslens.config import train_config
 from tslens.corpus.shards import import_corpus
 from tslens.errors import RunError, UsageError
-from tslens.files import RunFolder
 from tslens.model.load import load_model
+from tslens.run_folder import RunFolder
 from tslens.train import cells as cells_module
 from tslens.train.cells import reason_of
 from tslens.train.grid import grid_cells, parse_grid, run_grid

@@ -14,7 +14,7 @@ from tslens.corpus.author import write_stories
 from tslens.corpus.shards import import_corpus
 from tslens.corpus.stories import is_validation
 from tslens.errors import DataError, UsageError
-from tslens.files import RunFolder, write_json
+from tslens.files import write_json
 from tslens.grading.completions import text_of
 from tslens.grading.prompts import Beginning, load_instruction_sets
 from tslens.link import ngram_null
@@ -29,6 +29,7 @@ from tslens.link.ngram_null import (
 from tslens.link.pairs import Pair, Readout, Side
 from tslens.model.load import ModelSource
 from tslens.model.ngram import NgramModel
+from tslens.run_folder import RunFolder
 from tslens.types import Story
 
 PROMPTS = (Beginning("b1", "Once upon a time, Tom"), Beginning("b2", "Lily"), Beginning("b3", "Lily"))

@@ -8,10 +8,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from tslens.config import train_config
 from tslens.corpus.shards import import_corpus
 from tslens.errors import UsageError
-from tslens.files import RunFolder
 from tslens.model.batches import collate, epoch_batches
 from tslens.model.spec import ModelSpec
 from tslens.model.transformer import TinyTransformer
+from tslens.run_folder import RunFolder
 from tslens.train import plan as plan_module
 from tslens.train.cells import Cell
 from tslens.train.flops import (

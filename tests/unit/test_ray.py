@@ -15,8 +15,8 @@ import torch
 from tslens.config import train_config
 from tslens.corpus.shards import import_corpus
 from tslens.errors import RunError, UsageError
-from tslens.files import RunFolder
 from tslens.model.load import load_model
+from tslens.run_folder import RunFolder
 from tslens.train import ray_grid
 from tslens.train.grid import grid_cells, run_grid
 from tslens.train.ray_cluster import Share, share_of_cluster

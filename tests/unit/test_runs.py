@@ -13,10 +13,11 @@ import torch
 from tslens.config import train_config
 from tslens.corpus.shards import import_corpus
 from tslens.errors import RunError
-from tslens.files import METRICS_SCHEMA, RunFolder, locked, read_json, read_jsonl, write_json
+from tslens.files import locked, read_json, read_jsonl, write_json
 from tslens.model.load import load_model
 from tslens.model.loss import evaluate, loss_per_target
 from tslens.model.ngram import NgramModel
+from tslens.run_folder import METRICS_SCHEMA, RunFolder
 from tslens.train.loop import train_model
 
 
@@ -143,7 +144,7 @@ import sys
 from pathlib import Path
 from tslens.config import train_config
 from tslens.corpus.shards import Corpus
-from tslens.files import RunFolder
+from tslens.run_folder import RunFolder
 from tslens.train import loop
 loop.STATE_SECONDS = float(sys.argv[3])
 loop.STATE_SHARE = 1e9

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tslens.errors import DataError, ModelError, UsageError
-from tslens.files import METRICS_SCHEMA, read_json, read_jsonl, write_json
+from tslens.files import read_json, read_jsonl, write_json
 from tslens.model import shipped
 from tslens.model.checkpoint import load_checkpoint, read_tensors, save_checkpoint
 from tslens.model.shipped import (
@@ -24,6 +24,7 @@ from tslens.model.shipped import (
 )
 from tslens.model.spec import ModelSpec
 from tslens.probes.results import SCHEMA as SCORES_SCHEMA
+from tslens.run_folder import METRICS_SCHEMA
 from tslens.types import Story
 
 TRAINING = Path(__file__).parents[2] / "training"

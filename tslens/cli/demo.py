@@ -31,7 +31,7 @@ def demo(
     from tslens.cli.heads import N_STORIES, scan_model
     from tslens.cli.train import open_corpus, run_training, show_result
     from tslens.config import train_config
-    from tslens.files import RunFolder
+    from tslens.run_folder import RunFolder
 
     run = RunFolder(out / MODEL / f"seed{seed}")
     if run.done.exists():

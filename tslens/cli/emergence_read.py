@@ -12,7 +12,7 @@ from tslens.cli.console import progress_bar, say
 from tslens.cli.judging import open_judge
 from tslens.corpus.text_tokenizer import TextTokenizer
 from tslens.errors import DataError, ModelError, RunError, UsageError
-from tslens.files import RunFolder, check_writable
+from tslens.files import check_writable
 from tslens.grading.completions import write_completions
 from tslens.grading.prompts import load_beginnings
 from tslens.grading.results import GradedModel
@@ -25,6 +25,7 @@ from tslens.model.load import ModelSource, find_model, open_model
 from tslens.model.ngram import MOST_TOKENS, NgramModel
 from tslens.model.story_model import StoryModel
 from tslens.probes.held_out import HeldOut
+from tslens.run_folder import RunFolder
 from tslens.types import Provenance
 
 ORDERS = range(1, 6)

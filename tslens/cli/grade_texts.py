@@ -14,7 +14,7 @@ from tslens.cli import options
 from tslens.cli.console import counted, progress_bar, say
 from tslens.cli.grade_prompts import Kind, PromptSet, open_prompts
 from tslens.errors import ModelError
-from tslens.files import RunFolder, sha256_file
+from tslens.files import sha256_file
 from tslens.grading.completions import (
     Drawing,
     Prompt,
@@ -28,6 +28,7 @@ from tslens.grading.completions import (
 from tslens.grading.completions_file import read_texts
 from tslens.grading.judge import folder_of
 from tslens.grading.results import SIDES
+from tslens.run_folder import RunFolder
 from tslens.types import Graded
 
 if TYPE_CHECKING:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from tslens.errors import TslensError, UsageError
-from tslens.files import RunFolder, read_json
+from tslens.files import read_json
 from tslens.model.run_list import RUNS, FoundRun, find_runs, last_rows
 from tslens.model.shipped import shipped_models
 from tslens.model.spec import ModelSpec
 from tslens.reading import is_number
+from tslens.run_folder import RunFolder
 
 REMOVING = ".removing"
 """Ending of the hidden folder that a removal first renames to."""

@@ -54,11 +54,12 @@ def scaling(
     """
     say(f"tslens scaling: reading runs (seed {seed})")
     from tslens.errors import UsageError
-    from tslens.files import RunFolder, write_json
+    from tslens.files import write_json
     from tslens.link.scaling.envelope import read_envelope
     from tslens.link.scaling.points import check_runs, read_run
     from tslens.link.scaling.surface import fit_scaling
     from tslens.provenance import provenance, utc_now
+    from tslens.run_folder import RunFolder
 
     started, clock = utc_now(), time.monotonic()
     folders = [folder for path in runs for folder in run_folders(path)]

@@ -16,7 +16,7 @@ from tslens.cli.console import progress_bar, say, show, show_json, show_table
 if TYPE_CHECKING:
     from tslens.config import TrainConfig
     from tslens.corpus.shards import Corpus
-    from tslens.files import RunFolder
+    from tslens.run_folder import RunFolder
     from tslens.train.loop import TrainResult
 
 CORPORA = Path("runs/.corpora")

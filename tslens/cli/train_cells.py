@@ -50,8 +50,9 @@ def check_options(
 def one_cell(model: str, seed: int, out: Path | None, resume: bool, given: dict[str, Any]) -> Cell:
     """The one model that was asked for. ``given``: settings, None for those that were not."""
     from tslens.config import train_config
-    from tslens.files import RunFolder, read_json
+    from tslens.files import read_json
     from tslens.model.spec import ModelSpec
+    from tslens.run_folder import RunFolder
     from tslens.train.cells import Cell
 
     name = ModelSpec.from_name(model).name  # an impossible shape is refused here

@@ -18,11 +18,12 @@ from tslens.corpus.digest_set import DigestSet
 from tslens.corpus.hub_model import fetch_model, is_hub_model
 from tslens.corpus.tokenizer import StoryTokenizer
 from tslens.errors import ModelError, TslensError
-from tslens.files import RunFolder, read_json
+from tslens.files import read_json
 from tslens.model.run_list import RUNS as RUNS
 from tslens.model.shipped import Shipped, find_shipped, open_shipped, shipped_models
 from tslens.model.spec import ModelSpec
 from tslens.reading import read_numbers
+from tslens.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from tslens.model.foreign import ForeignModel

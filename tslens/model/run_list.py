@@ -15,8 +15,8 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from tslens.errors import UsageError
-from tslens.files import METRICS_SCHEMA, RunFolder
 from tslens.reading import BROKEN, LINE_BYTES, open_regular, parse_row, read_text
+from tslens.run_folder import METRICS_SCHEMA, RunFolder
 
 RUNS = Path("runs")
 State = Literal["done", "interrupted", "running", "failed"]

@@ -16,8 +16,9 @@ import torch
 from tslens.config import TrainConfig
 from tslens.corpus.shards import Corpus
 from tslens.errors import DataError, RunError, TslensError
-from tslens.files import RunFolder, read_object
+from tslens.files import read_object
 from tslens.reading import is_number
+from tslens.run_folder import RunFolder
 from tslens.train.loop import TrainProgress, TrainResult, train_model
 from tslens.train.record import has_settings
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from tslens.config import TrainConfig
 from tslens.corpus.shards import Corpus
 from tslens.errors import UsageError
-from tslens.files import RunFolder
 from tslens.model.spec import ModelSpec, default_heads
+from tslens.run_folder import RunFolder
 from tslens.train.cells import (
     Cell,
     CellResult,

@@ -19,8 +19,9 @@ from tslens.allocator import keep_freed_memory
 from tslens.config import TrainConfig
 from tslens.corpus.shards import Corpus
 from tslens.errors import RunError
-from tslens.files import RunFolder, locked
+from tslens.files import locked
 from tslens.model.loss import LossReport, evaluate, loss_per_target
+from tslens.run_folder import RunFolder
 from tslens.train.distribute import World, joined, own_device
 from tslens.train.ending import interrupt_flag, plain_errors
 from tslens.train.feed import Share, batch_shares

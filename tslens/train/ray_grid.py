@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from tslens.corpus.shards import Corpus
-from tslens.files import RunFolder
+from tslens.run_folder import RunFolder
 from tslens.train.cells import (
     Cell,
     CellResult,

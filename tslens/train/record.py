@@ -11,16 +11,7 @@ import numpy as np
 from tslens.config import Precision, TrainConfig
 from tslens.corpus.shards import Corpus
 from tslens.errors import DataError, RunError
-from tslens.files import (
-    METRICS_SCHEMA,
-    RunFolder,
-    append_line,
-    atomic_write,
-    read_json,
-    read_object,
-    write_json,
-    write_jsonl,
-)
+from tslens.files import append_line, atomic_write, read_json, read_object, write_json, write_jsonl
 from tslens.model.checkpoint import save_checkpoint
 from tslens.model.generate import generate
 from tslens.model.loss import LossReport
@@ -28,6 +19,7 @@ from tslens.model.spec import ModelSpec
 from tslens.model.transformer import TinyTransformer
 from tslens.provenance import provenance, utc_now
 from tslens.reading import BROKEN, parse_row, read_text
+from tslens.run_folder import METRICS_SCHEMA, RunFolder
 from tslens.train.flops import flops_per_token
 from tslens.train.state import Counters, has_state
 

@@ -17,8 +17,9 @@ from pathlib import Path
 import torch
 
 from tslens.errors import RunError
-from tslens.files import RunFolder, atomic_write
+from tslens.files import atomic_write
 from tslens.model.transformer import TinyTransformer
+from tslens.run_folder import RunFolder
 from tslens.train.optimizer import Optimizers
 
 

@@ -6,10 +6,11 @@ from itertools import islice
 
 from tslens.corpus.shards import Corpus
 from tslens.errors import DataError
-from tslens.files import RunFolder, read_object, write_json
+from tslens.files import read_object, write_json
 from tslens.model.loss import LossReport, evaluate
 from tslens.model.ngram import MOST_TOKENS, NgramModel
 from tslens.reading import BROKEN, checked
+from tslens.run_folder import RunFolder
 from tslens.train.loop import FINAL_STORIES
 
 ORDER = 4

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from tslens.config import TrainConfig
-from tslens.files import METRICS_SCHEMA, RunFolder, write_json, write_jsonl
+from tslens.files import write_json, write_jsonl
 from tslens.link.scaling.points import ScalingRun
+from tslens.run_folder import METRICS_SCHEMA, RunFolder
 
 ALPHA, BETA, FLOOR, POWER = 0.35, 0.4, 1.2, 0.9
 TRUTH = BETA / (ALPHA + POWER * BETA)

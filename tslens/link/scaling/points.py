@@ -15,9 +15,10 @@ import numpy as np
 from jaxtyping import Float
 
 from tslens.errors import DataError, UsageError
-from tslens.files import METRICS_SCHEMA, RunFolder, read_jsonl, read_object
+from tslens.files import read_jsonl, read_object
 from tslens.model.spec import ModelSpec
 from tslens.reading import BROKEN
+from tslens.run_folder import METRICS_SCHEMA, RunFolder
 
 WARMED_UP = 2.0  # times the warm-up, before which a loss says little of the rate that follows
 LEAST_SIZES = 4
