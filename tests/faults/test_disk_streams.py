@@ -49,14 +49,15 @@ def test_standard_output_that_is_full(run, how_many):
 
 def test_an_error_after_output_that_is_lost(run, tmp_path, how_many):
     """The error of the command is said, and its exit code kept, though what it printed before cannot be written."""
-    if how_many(0, 1):
-        (tmp_path / "two.jsonl").write_text('{"text": "Tom ran."}\n', encoding="utf-8")
-        done = run(("data", "annotate", "two.jsonl", "--label", "mood", "--out", "out.jsonl"), f"> {FULL}")
-        assert done.returncode in {1, 2} and "mood" in done.stderr
+    if how_many(1, 0):
+        pytest.skip("a part of make test-faults")
+    (tmp_path / "two.jsonl").write_text('{"text": "Tom ran."}\n', encoding="utf-8")
+    done = run(("data", "annotate", "two.jsonl", "--label", "mood", "--out", "out.jsonl"), f"> {FULL}")
+    assert done.returncode in {1, 2} and "mood" in done.stderr
 
 
 def test_nobody_reads_on(run, how_many):
-    for arguments in PRINTS[: how_many(0, len(PRINTS))]:
+    for arguments in PRINTS[: how_many(1, len(PRINTS))]:
         done = run(arguments, "| true; exit ${PIPESTATUS[0]}")
         assert done.returncode in {0, 1} and "error:" not in done.stderr, (arguments, done.stderr)
         done = run(arguments, "| head -c 20; exit ${PIPESTATUS[0]}")

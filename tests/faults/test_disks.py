@@ -88,7 +88,16 @@ COMMANDS = {
 }
 SAMPLE = ("import", "train", "export_hooked")
 LIGHT = (
-    *tuple(COMMANDS)[:10],
+    "import",
+    "author",
+    "author_printed",
+    "train",
+    "train_anew",
+    "export_huggingface",
+    "export_hooked",
+    "generate",
+    "look",
+    "runs",
     "look_labels",
     "instruct",
     "verify",
@@ -278,7 +287,7 @@ def test_disks_that_are_full(disks, name, how_many):
     n_rooms = how_many(1, len(PARTS) if name in LIGHT else 2)
     rooms = [int(max(0, used) * part) // 4096 * 4096 for part in PARTS[:n_rooms]]
     faults = [{"room": room} for room in dict.fromkeys(rooms)] + [{"read_only": True}, {"inodes": 1}]
-    tried(disks, name, faults[: how_many(1, len(faults) if name in LIGHT else 3)])
+    tried(disks, name, faults[: how_many(1, len(faults))])
 
 
 @pytest.mark.timeout(3600)
@@ -296,4 +305,4 @@ def test_writes_that_are_refused(disks, name, how_many):
         {"limit": 100_000},
         {"events": 0},
     ]
-    tried(disks, name, faults[: how_many(1, len(faults) if is_light else 3)])
+    tried(disks, name, faults[: how_many(1, len(faults))])

@@ -299,4 +299,4 @@ def test_a_job_that_is_killed_ends_as_if_nothing_had_happened(name, forked, begi
             if name == "request":
                 assert bill(folder, server) == {"recorded": 12, "twice": 0, "paid_again": []}
     print(f"{name}: {dict(facts)}, {job.seconds:.1f} s undisturbed, {job.counts}")
-    assert facts["kills"] == wanted
+    assert facts["kills"] == wanted and (wanted < 20 or facts["in a write"])
