@@ -114,6 +114,7 @@ def test_total_contributions_have_a_file_of_their_own(tmp_path, monkeypatch):
     assert load_production(path)[0]["way"] == "total"
 
 
+@pytest.mark.slow
 def test_the_audit_writes_its_cases(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(audit, "QUICK", audit.ProductionSize(30, 1, 1, 30))

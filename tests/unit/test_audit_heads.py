@@ -247,6 +247,7 @@ def test_shifted_pairs_keep_their_distance_in_words(author, small):
     assert len(same & again) < 0.2 * len(again)
 
 
+@pytest.mark.slow
 def test_the_parts_together(monkeypatch):
     size = AuditSize(32, (0.3,), ("near",), 1, 2, 32)
     done = []

@@ -175,6 +175,7 @@ def test_processes_share_the_rows_of_each_batch(corpus):
 # Precision, compilation -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler: nothing can be compiled")
 @pytest.mark.filterwarnings("ignore")
 def test_compiled_steps_are_the_same_steps():

@@ -164,7 +164,6 @@ def test_ctrl_c_between_cells_stops_the_grid(corpus, tmp_path, monkeypatch):
 
 
 FAILURES = {
-    "diverged": None,
     "out of memory": MemoryError(),
     "out of memory: CUDA": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
     "out of memory: [enforce": RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
@@ -174,10 +173,16 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("reason", FAILURES)
+def test_a_failure_has_a_reason_of_one_line(reason):
+    found = reason_of(FAILURES[reason])
+    assert found.startswith(reason) and "\n" not in found
+
+
+@pytest.mark.parametrize("reason", ["diverged", "disk full"])
 def test_a_failing_cell_is_reported_and_the_others_finish(corpus, tmp_path, monkeypatch, reason):
     def failing(config, corpus, run, **options):
         if config.model == "l1_h64":
-            if FAILURES[reason] is None:
+            if reason == "diverged":
                 config = train_config(config.to_json(), steps=60, learning_rate=1e38)
             else:
                 raise FAILURES[reason]
