@@ -12,7 +12,6 @@ import pytest
 from tslens.corpus.requests.asking import Unanswered, read_story_replies, story_calls
 from tslens.llm.calls import CallFailure
 from tslens.llm.ledger import Ledger
-from tslens.llm.redact import Redactor
 from tslens.llm.settle import take_answer
 from tslens.llm.wire import read_answer
 
@@ -105,9 +104,24 @@ def test_whatever_answers_is_recorded_and_read_again(how_many, tmp_path):
             if answer is None:
                 ledger.failed(n, calls[0].hash, detail="none", is_free=False)
                 continue
-            take_answer(ledger, n, calls[0].record, answer, price=BAD.PRICE, redact=Redactor(BAD.KEY))
+            take_answer(ledger, n, calls[0].record, answer, price=BAD.PRICE)
             n_read += 1
         spent = ledger.spent_usd
     assert n_read > how_many(100, 20_000) / 2
     with Ledger(tmp_path, "job", read_only=True) as ledger:
         assert ledger.spent_usd == pytest.approx(spent) and ledger.find(calls[0]).text == "A frog."
+
+
+@pytest.mark.parametrize("counts", [(0, 0), (0, 7), (7, 0), (None, 0), (-1, -1)])
+def test_a_budget_holds_where_a_server_counts_no_tokens(counts, tmp_path):
+    usage = dict(zip(("prompt_tokens", "completion_tokens"), counts, strict=True))
+
+    def count(handler, answer, rng):
+        BAD.WAYS.whole(handler, BAD.WAYS.altered(answer, usage=usage))
+
+    with BAD.BadServer(count, lambda n: True, None) as server:
+        worst = max(BAD.PRICE.worst(call) for call in story_calls(40, BAD.asking(server.url)))
+        budget = 1.01 * worst
+        outcomes, error, spent = BAD.ask(server.url, tmp_path, 40, budget_usd=budget, concurrency=1)
+        assert error is None and 0 < server.usd <= spent <= budget
+        assert [getattr(outcome, "reason", "answered") for outcome in outcomes].count("answered") == 1

@@ -83,6 +83,7 @@ class Loopback:
         before=None,
     ):
         self.key = key
+        self.basic = ""  # what lets in beside the key: a header with user and password
         self.faults = faults or {}
         self.item_faults = item_faults or {}
         self.road_faults = road_faults or {}

@@ -54,7 +54,7 @@ class Handler(BaseHTTPRequestHandler):
         with here.lock:
             here.requests[path] += 1
             number = here.requests[path]
-        if self.headers.get("Authorization") != f"Bearer {here.key}":
+        if self.headers.get("Authorization") not in (f"Bearer {here.key}", here.basic):
             given = self.headers.get("Authorization", "").removeprefix("Bearer ")
             self.fail(401, f"Incorrect API key provided: {given}.", "invalid_api_key")
             return

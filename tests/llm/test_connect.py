@@ -1,5 +1,8 @@
 """Waits that servers ask for, keys that are never shown, and what an exception of the library means."""
 
+import json
+from urllib.parse import quote
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,6 +45,51 @@ def test_keys_come_out_whole_and_shortened():
     assert redact("Authorization: Bearer abcdef") == "Authorization: [key]"
     assert redact.exact("the sk-ing my+key/1234567890") == "the sk-ing [key]"
     assert Redactor("")("nothing here") == "nothing here"
+
+
+def test_a_key_is_found_with_characters_escaped():
+    key = 'my+key/1"2345\\67890'
+    redact = Redactor(key)
+    written = json.dumps(key)[1:-1]
+    codes = "".join(f"\\u{ord(c):04X}" for c in key)
+    for form in (written, written.replace("/", "\\/"), codes, json.dumps(codes)[1:-1], repr(key)[1:-1]):
+        assert redact.exact(f"a {form}, {form}") == redact(f"a {form}, {form}") == "a [key], [key]"
+    for form in (quote(key, safe=""), quote(key, safe="").lower(), key.replace("+", "%2b")):
+        assert redact.exact(f"a {form} b") == "a [key] b"
+    for other in ("50% of\\n it, %zz %2", "\\u00", 'my+key/1"2345\\6789', "\\" * 99):
+        assert redact.exact(other) is other
+
+
+def test_parsed_json_is_cleaned_in_names_and_values_and_left_alone_without_a_key():
+    redact = Redactor("my+key/1234567890")
+    value = {"a": ["x my+key/1234567890", 1, None, {"my+key/1234567890": {"b": True}, "c": "my+key"}]}
+    assert redact.json(value) == {"a": ["x [key]", 1, None, {"[key]": {"b": True}, "c": "my+key"}]}
+    assert redact.json("my+key/1234567890") == "[key]"
+    clean = {"a": [["text"] * 3, {"b": {}}]}
+    assert redact.json(clean) is clean and clean == {"a": [["text"] * 3, {"b": {}}]}
+    assert redact.json(None) is None
+    deep: list = []
+    for _ in range(100_000):
+        deep = [deep, "my+key/1234567890"]
+    assert redact.json(deep)[1] == "[key]"
+    while deep:  # by hand, as Python would take it down by recursion
+        deep = deep[0]
+
+
+@pytest.mark.parametrize(
+    ("address", "secret"),
+    [
+        ("http://me:very-secret-pw%2F@localhost", "bWU6dmVyeS1zZWNyZXQtcHcv"),
+        ("http://me:very-secret-pw%2F@localhost", "very-secret-pw/"),
+        ("http://a-token-of-its-own@localhost", "a-token-of-its-own"),
+        ("http://a-token-of-its-own@localhost", "YS10b2tlbi1vZi1pdHMtb3duOg"),
+    ],
+)
+def test_what_an_address_lets_in_with_is_taken_out_of_errors_as_headers_have_it(monkeypatch, address, secret):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    redact = find_server(address, 1.0).redact
+    assert redact(f"Authorization: Basic {secret}==.") == "Authorization: Basic [key]==."
+    assert redact("me") == "me"
 
 
 def test_openai_needs_a_key_and_other_servers_do_not(monkeypatch):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -14,6 +12,7 @@ import typer
 from tslens.cli import options
 from tslens.cli.console import progress_bar, say, show, show_json, show_table
 from tslens.files import check_writable
+from tslens.provenance import command_line
 
 if TYPE_CHECKING:
     from tslens.link.ablation_report import AblationReport, AblationRow
@@ -108,7 +107,7 @@ def ablate(
         say("parts of speech are left out, as the stories have no labels and no parser is installed")
     by_method = "" if len(methods) == len(METHODS) else "_" + "+".join(methods)
     path = folder / file_name(opened, report.n_stories, seed, asked.name + by_method, named=out is not None)
-    record = record_of(opened, command=shlex.join(["tslens", *sys.argv[1:]]), seed=seed)
+    record = record_of(opened, command=command_line(), seed=seed)
     save_ablations(report, path, model=source.label, checkpoint=source.path.name, record=record)
     if as_json:
         rows = [row.to_json() for row in report.rows]

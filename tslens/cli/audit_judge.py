@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
 from enum import StrEnum
 from pathlib import Path
@@ -24,6 +22,7 @@ from tslens.cli.judging import (
     parse_judge,
     refuse_for_local,
 )
+from tslens.provenance import command_line, provenance, utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,7 +98,6 @@ def judge(
     from tslens.errors import UsageError
     from tslens.files import check_writable, refuse_replacing
     from tslens.grading.judge import folder_of
-    from tslens.provenance import utc_now
 
     model = parse_judge(judge)
     if model is None:
@@ -208,11 +206,10 @@ def _write(report: JudgeAudit, plan: JudgePlan, out: Path, started: str, seconds
     """The texts with their grades, and their provenance beside them."""
     from tslens.corpus.sources import describe_sources
     from tslens.files import write_results
-    from tslens.provenance import provenance
 
     name, sha256 = describe_sources(plan.sources)
     record = provenance(
-        command=shlex.join(["tslens", *sys.argv[1:]]),
+        command=command_line(),
         seed=report.seed,
         data=name,
         data_sha256=sha256,

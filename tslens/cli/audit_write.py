@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tslens.cli.console import show, show_table
+from tslens.provenance import command_line, provenance
 
 if TYPE_CHECKING:
     from tslens.audit.report import Audit, AuditReport, Check
@@ -25,11 +24,10 @@ def write_audit(
     """Write the cases, and their provenance beside them. ``told``: more for the header."""
     from tslens.corpus.stories import describe_source
     from tslens.files import write_results
-    from tslens.provenance import provenance
 
     source, sha256 = describe_source(report.stories)
     record = provenance(
-        command=shlex.join(["tslens", *sys.argv[1:]]),
+        command=command_line(),
         seed=report.seed,
         data=source,
         data_sha256=sha256,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +10,7 @@ import typer
 
 from tslens.cli import options
 from tslens.cli.console import counted, progress_bar, say, show, show_json, show_table
+from tslens.provenance import command_line
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -129,7 +128,7 @@ def circuit(
     if html is not None:
         from tslens.viz.circuit_page import write_circuit_page
 
-        header = {"command": shlex.join(["tslens", *sys.argv[1:]])}
+        header = {"command": command_line()}
         write_circuit_page(html, found, patterns, model=source.label, reference=told, header=header)
     if svg is not None:
         from tslens.viz.circuit_figure import write_circuit_figure

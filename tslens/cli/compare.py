@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -16,6 +14,7 @@ from tslens.cli.compare_files import GRADES, find_grades, load_comparable
 from tslens.cli.console import say, show, show_json, show_table
 from tslens.cli.grade import TEMPERATURE, MaxTokens, Prompts, ProtocolName, Samples, Temperature
 from tslens.cli.judging import LOCAL, NOT_GPT4, judge_name, parse_judge, refuse_given
+from tslens.provenance import command_line
 
 if TYPE_CHECKING:
     from tslens.grading.results import GradedModel
@@ -109,7 +108,7 @@ def compare(
         from tslens import __version__
         from tslens.viz.grades_page import write_grades_page
 
-        header = {"version": __version__, "command": shlex.join(["tslens", *sys.argv[1:]])}
+        header = {"version": __version__, "command": command_line()}
         write_grades_page(html, [*found, *sides.values()], header=header)
     if as_json:
         show_json(_json(found, sides, pairs))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +12,7 @@ import typer
 from tslens.cli import options
 from tslens.cli.asking import LEDGERS, Terms, open_client, show_estimate
 from tslens.cli.console import say, show, show_json, show_table
+from tslens.provenance import command_line, provenance, utc_now
 
 if TYPE_CHECKING:
     from tslens.llm.client import Client
@@ -68,7 +67,6 @@ def describe(
     from tslens.model.load import find_model, open_model
     from tslens.probes.held_out import HeldOut
     from tslens.probes.neurons.describe import Asked
-    from tslens.provenance import provenance, utc_now
 
     if (neuron is None) == (roles is None):
         raise UsageError("It is not clear which neurons to describe.", "Give either --neuron or --roles.")
@@ -116,7 +114,7 @@ def describe(
             "seed": seed,
         }
         record = provenance(
-            command=shlex.join(["tslens", *sys.argv[1:]]),
+            command=command_line(),
             seed=seed,
             data=held_out.source,
             data_sha256=held_out.sha256,

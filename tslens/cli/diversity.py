@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +10,7 @@ import typer
 
 from tslens.cli import options
 from tslens.cli.console import say, show, show_json
+from tslens.provenance import command_line, provenance, utc_now
 
 FEW = 30
 
@@ -49,7 +48,6 @@ def diversity(
     from tslens.cli.diversity_results import N_STORIES, compare, complete, profile
     from tslens.errors import UsageError
     from tslens.files import check_page
-    from tslens.provenance import provenance, utc_now
 
     if model is not None and completions is not None:
         raise UsageError("Both --model and --completions were given.", "Give one of them.")
@@ -73,7 +71,7 @@ def diversity(
         from tslens.viz.diversity_page import write_diversity_page
 
         record = provenance(
-            command=shlex.join(["tslens", *sys.argv[1:]]),
+            command=command_line(),
             seed=seed,
             data=" and ".join(row["name"] for row in facts["sources"]),
             data_sha256=" and ".join(row["sha256"] for row in facts["sources"]),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +10,7 @@ import typer
 
 from tslens.cli import options
 from tslens.cli.console import say, show, show_json, show_table
+from tslens.provenance import command_line, provenance, utc_now
 
 if TYPE_CHECKING:
     from tslens.link.emergence.results import Timeline
@@ -71,7 +70,6 @@ def emergence(
     from tslens.cli.scaling import run_folders
     from tslens.errors import UsageError
     from tslens.link.emergence.results import make_timeline
-    from tslens.provenance import provenance, utc_now
 
     started, clock = utc_now(), time.monotonic()
     folders = [folder for path in runs for folder in run_folders(path)]
@@ -93,7 +91,7 @@ def emergence(
 
     def record(data: str, sha256: str) -> Provenance:
         return provenance(
-            command=shlex.join(["tslens", *sys.argv[1:]]),
+            command=command_line(),
             seed=seed,
             data=data,
             data_sha256=sha256,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -22,6 +20,7 @@ from tslens.cli.judging import (
     refuse_for_local,
     refuse_given,
 )
+from tslens.provenance import command_line, provenance, utc_now
 
 if TYPE_CHECKING:
     from tslens.types import Provenance
@@ -120,7 +119,6 @@ def grade(
     from tslens.errors import UsageError
     from tslens.files import check_page, check_writable
     from tslens.grading.judge import AskedJudge
-    from tslens.provenance import provenance, utc_now
 
     large = parse_judge(judge)
     if (model is None) == (completions is None):
@@ -160,7 +158,7 @@ def grade(
 
     def record() -> Provenance:
         return provenance(
-            command=shlex.join(["tslens", *sys.argv[1:]]),
+            command=command_line(),
             seed=seed,
             data=str(work.header["prompts"]),
             data_sha256=str(work.header["prompts_sha256"]),

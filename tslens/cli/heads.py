@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +11,7 @@ import typer
 from tslens.cli import options
 from tslens.cli.console import progress_bar, say, show, show_json, show_table
 from tslens.files import check_page, check_writable
+from tslens.provenance import command_line
 
 if TYPE_CHECKING:
     from tslens.probes.verdict import HeadsReport
@@ -107,7 +106,7 @@ def scan_model(
             asked=bool(probes or labels),
             n_explain=n_explain,
             seed=seed,
-            command=shlex.join(["tslens", *sys.argv[1:]]),
+            command=command_line(),
             progress=lambda n: bar.update(task, completed=n, note=f"{n} stories"),
             explaining=explaining,
         )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +12,7 @@ import typer
 from tslens.cli import options
 from tslens.cli.console import progress_bar, say, show, show_json, show_table
 from tslens.files import check_writable, refuse_replacing
+from tslens.provenance import command_line
 
 if TYPE_CHECKING:
     from tslens.probes.kinds.report import HeadKind, Interval, KindsReport
@@ -72,7 +71,7 @@ def kinds(
         )
     say_stories(opened, report.n_stories, report.n_cut)
     path = folder / file_name(opened, report.n_stories, seed, named=out is not None)
-    record = record_of(opened, command=shlex.join(["tslens", *sys.argv[1:]]), seed=seed)
+    record = record_of(opened, command=command_line(), seed=seed)
     save_head_kinds(report, path, model=source.label, checkpoint=source.path.name, record=record)
     if figure is not None:
         write_kinds_figure(figure, {source.label.removeprefix("shipped:"): report.heads})

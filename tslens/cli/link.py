@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +11,7 @@ from tslens.cli import options
 from tslens.cli.asking import LEDGERS, Terms
 from tslens.cli.console import counted, say, show, show_json
 from tslens.cli.judging import OF_ASKING, judge_name, open_judge, parse_judge, refuse_for_local, refuse_given
+from tslens.provenance import command_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -194,7 +193,7 @@ def link(
     wanted = Wanted(pairs, tuple(roles or ()), most_graded, prompts, n_samples, max_tokens, seed)
 
     def record() -> Provenance:
-        return record_of(opened, command=shlex.join(["tslens", *sys.argv[1:]]), seed=seed)
+        return record_of(opened, command=command_line(), seed=seed)
 
     stem = file_name(opened, n_stories, seed, f"_pairs{pairs}", named=out is not None).removesuffix(".jsonl")
     made = map_of_readouts(opened, wanted, folder / f"{stem}.jsonl", record)

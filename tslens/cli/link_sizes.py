@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 import time
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
@@ -44,7 +43,7 @@ from tslens.probes.neurons.results import SCHEMA as NEURONS_SCHEMA
 from tslens.probes.neurons.results import load_neuron_roles
 from tslens.probes.results import SCHEMA as HEADS_SCHEMA
 from tslens.probes.results import load_head_scores
-from tslens.provenance import provenance, utc_now
+from tslens.provenance import command_line, provenance, utc_now
 
 OURS = "ours"
 NGRAM = "n-gram"
@@ -194,7 +193,7 @@ class Gathering:
         with open_judge(None, None, work.path) as judge:
             rows = grade_work(judge, work, plan)
         record = provenance(
-            command=shlex.join(["tslens", *sys.argv[1:]]),
+            command=command_line(),
             seed=self.asked.seed,
             data=str(work.header["prompts"]),
             data_sha256=str(work.header["prompts_sha256"]),

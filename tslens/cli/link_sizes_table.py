@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shlex
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,7 +20,7 @@ from tslens.link.sizes.growth import Growth, growths
 from tslens.link.sizes.measured import Measured, SizeRow, save_sizes
 from tslens.link.sizes.read_model import BY_CHANCE, READOUTS, WRITTEN
 from tslens.link.sizes.roles_beside import Beside, roles_beside_loss
-from tslens.provenance import provenance, utc_now
+from tslens.provenance import command_line, provenance, utc_now
 
 JSON_SCHEMA = "tslens.link_table/1"
 OUT = Path("runs/tables")
@@ -61,7 +59,7 @@ def link_table(
         "seed": asked.seed,
     }
     record = provenance(
-        command=shlex.join(["tslens", *sys.argv[1:]]),
+        command=command_line(),
         seed=asked.seed,
         data=source,
         data_sha256=sha256,

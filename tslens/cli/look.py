@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tslens.cli import options
 from tslens.cli.console import counted, say, show, show_json, show_table
+from tslens.provenance import command_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,7 +114,7 @@ def look(
             html,
             title=f"Where {source.label} looks",
             model=source.label,
-            header={"command": shlex.join(["tslens", *sys.argv[1:]])},
+            header={"command": command_line()},
             tokens=tokens,
             patterns=patterns,
             selected=chosen,

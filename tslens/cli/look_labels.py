@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tslens.cli.console import say, show, show_json
+from tslens.provenance import command_line
 
 if TYPE_CHECKING:
     from tslens.types import Labels, Story
@@ -30,7 +29,7 @@ def look_labels(text: str | None, stories: str | None, number: int, html: Path |
     if html is not None:
         from tslens.viz.labels_page import write_labels_page
 
-        command = shlex.join(["tslens", *sys.argv[1:]])
+        command = command_line()
         header = {"story": name, "command": command}
         write_labels_page(html, text=story.text, labels=labels, title="A story and its labels", header=header)
     if as_json:

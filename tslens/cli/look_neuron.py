@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tslens.cli.console import show, show_json, show_table
+from tslens.provenance import command_line
 
 if TYPE_CHECKING:
     from tslens.model.story_model import StoryModel
@@ -48,7 +47,7 @@ def look_neuron(
             html,
             neuron=str(neuron),
             model=label,
-            header={"command": shlex.join(["tslens", *sys.argv[1:]])},
+            header={"command": command_line()},
             tokens=tokens,
             activations=activations,
             raises=raises,

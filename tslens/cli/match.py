@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +11,7 @@ import typer
 from tslens.cli import options
 from tslens.cli.console import progress_bar, say, show, show_json, show_table
 from tslens.files import check_writable
+from tslens.provenance import command_line
 
 if TYPE_CHECKING:
     from tslens.probes.matching.report import Component, MatchReport, PairMatch
@@ -84,7 +83,7 @@ def match(
             components=chosen,
             roles=roles,
             seed=seed,
-            command=shlex.join(["tslens", *sys.argv[1:]]),
+            command=command_line(),
             progress=told,
         )
     report = scan.report

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import textwrap
 from collections import Counter
 from pathlib import Path
@@ -14,6 +12,7 @@ import typer
 from tslens.cli import options
 from tslens.cli.console import progress_bar, say, show, show_json, show_table
 from tslens.files import check_page, check_writable
+from tslens.provenance import command_line
 
 if TYPE_CHECKING:
     from tslens.probes.neurons.report import NeuronsReport
@@ -92,7 +91,7 @@ def neurons(
             labels=label or (),
             n_explain=n_explain,
             seed=seed,
-            command=shlex.join(["tslens", *sys.argv[1:]]),
+            command=command_line(),
             progress=lambda n: bar.update(task, completed=n, note=f"{n} stories"),
             judging=judging,
             explaining=explaining,

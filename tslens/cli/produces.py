@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import textwrap
 from collections import Counter
 from pathlib import Path
@@ -14,6 +12,7 @@ import typer
 from tslens.cli import options
 from tslens.cli.console import progress_bar, say, show, show_json, show_table
 from tslens.files import check_writable
+from tslens.provenance import command_line
 
 if TYPE_CHECKING:
     from tslens.probes.production.report import Produced, ProductionReport
@@ -92,7 +91,7 @@ def produces(
     asked = "_total" if total else ""
     asked += f"_explain{n_explain}" if n_explain != N_EXPLAIN else ""
     path = folder / file_name(opened, report.n_stories, seed, asked, named=out is not None)
-    record = record_of(opened, command=shlex.join(["tslens", *sys.argv[1:]]), seed=seed)
+    record = record_of(opened, command=command_line(), seed=seed)
     save_production(report, path, model=source.label, checkpoint=source.path.name, record=record)
     if as_json:
         rows = [row.to_json() for row in report.rows]

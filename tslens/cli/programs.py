@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +10,7 @@ import typer
 from tslens.cli import options
 from tslens.cli.console import progress_bar, say, show, show_json, show_table
 from tslens.files import check_writable
+from tslens.provenance import command_line
 
 if TYPE_CHECKING:
     from tslens.probes.programs.report import Estimate, HeadPrograms, ProgramsReport
@@ -84,7 +83,7 @@ def programs(
             n_tokens=n_tokens,
             n_swap=n_swap,
             seed=seed,
-            command=shlex.join(["tslens", *sys.argv[1:]]),
+            command=command_line(),
             progress=progress,
         )
     report = scan.report

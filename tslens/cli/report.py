@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +9,7 @@ import typer
 
 from tslens.cli import options
 from tslens.cli.console import counted, say, show, show_json
+from tslens.provenance import command_line
 
 JSON_SCHEMA = "tslens.report/1"
 
@@ -66,7 +65,7 @@ def report(
         "models": str(len(parts)),
         "seed": str(seed),
         "version": tslens.__version__,
-        "command": shlex.join(["tslens", *sys.argv[1:]]),
+        "command": command_line(),
     }
     write_report_page(html, parts, find_studies(folders), header=header)
     size = html.stat().st_size

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -12,6 +10,7 @@ import typer
 
 from tslens.cli import options
 from tslens.cli.console import say, show, show_json, show_table
+from tslens.provenance import command_line, provenance, utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +57,6 @@ def scaling(
     from tslens.link.scaling.envelope import read_envelope
     from tslens.link.scaling.points import check_runs, read_run
     from tslens.link.scaling.surface import fit_scaling
-    from tslens.provenance import provenance, utc_now
     from tslens.run_folder import RunFolder
 
     started, clock = utc_now(), time.monotonic()
@@ -72,7 +70,7 @@ def scaling(
     found = fit_scaling(read, seed=seed, count=count, n_replicates=draws)
     envelope = read_envelope(read, count=count)
     record = provenance(
-        command=shlex.join(["tslens", *sys.argv[1:]]),
+        command=command_line(),
         seed=seed,
         data=f"{len(read)} runs",
         data_sha256=read[0].corpus_sha256,

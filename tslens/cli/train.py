@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +10,7 @@ import typer
 
 from tslens.cli import options
 from tslens.cli.console import progress_bar, say, show, show_json, show_table
+from tslens.provenance import command_line
 
 if TYPE_CHECKING:
     from tslens.config import TrainConfig
@@ -178,7 +177,7 @@ def train(
             corpus,
             ray=RayOptions(workers, gpu_fraction, address) if on_ray else None,
             device=where,
-            command=_command(),
+            command=command_line(),
             tensorboard=tensorboard,
             as_json=as_json,
         )
@@ -202,10 +201,6 @@ def open_corpus(data: str | list[str], vocab_size: int, folder: Path = CORPORA) 
         f"{facts['context']} tokens, {facts['n_duplicates']} duplicates dropped, in {corpus.folder}"
     )
     return corpus
-
-
-def _command() -> str:
-    return shlex.join(["tslens", *sys.argv[1:]])
 
 
 def run_training(
@@ -247,7 +242,7 @@ def run_training(
             run,
             resume=resume,
             device=device,
-            command=_command(),
+            command=command_line(),
             tensorboard=tensorboard,
             report=report,
             before_done=count_ngrams,

@@ -148,8 +148,8 @@ class _BatchJob:
             if state["status"] in _ENDED:
                 yield from self._merge(name, part, state)
             elif time.monotonic() - part.since > OVERDUE_S:
-                hours, status = OVERDUE_S / 3600, self._road.server.redact(state["status"])
-                self._end = f'its batch {part.batch_id} is still "{status}" after {hours:.0f} hours'
+                hours = OVERDUE_S / 3600
+                self._end = f'its batch {part.batch_id} is still "{state["status"]}" after {hours:.0f} hours'
 
     def _has_room(self) -> bool:
         return not self._is_held and len(self._parts) < MOST_ACTIVE
@@ -231,7 +231,6 @@ class _BatchJob:
         self, part: _Part, n: int, call_hash: str, call: Call | None, row: dict[str, Any]
     ) -> Outcome | None:
         """Record one row of a result; the outcome of its call, None if that is to be asked again or not at hand."""
-        redact = self._road.server.redact
         response = mapping(row.get("response"))
         status, body = response.get("status_code", 0), mapping(response.get("body"))
         if status == 200:
@@ -246,14 +245,13 @@ class _BatchJob:
                 usd_in, usd_out = sent["price"]
                 price = Price(usd_in, usd_out, "as it was sent")
             self._rejections.answered()
-            reply = take_answer(self.ledger, n, asked, answer, price=price, redact=redact)
+            reply = take_answer(self.ledger, n, asked, answer, price=price)
             if call and answer.fault and self.ledger.faults[call_hash] >= self.client.tries:
-                failure = CallFailure(call.key, answer.fault, redact(answer.detail))
+                failure = CallFailure(call.key, answer.fault, answer.detail)
                 return give_up(self.ledger, call, failure)
             return reply
         error = mapping(row.get("error")) or mapping(body.get("error"))
-        words = (status or "", error.get("code"), error.get("message"))
-        said = redact(" ".join(filter(None, (word(part, most=2000) for part in words))))[:500]
+        said = self._said(status, error.get("code"), error.get("message"))
         self.ledger.failed(n, call_hash, detail=said, is_free=True)
         if status in (401, 403, 404):
             self._end = said
@@ -272,8 +270,12 @@ class _BatchJob:
             self._most_requests = max(1, n_requests // 2)
             self._is_held = bool(self._parts)
             return
-        said = self._road.server.redact("; ".join(word(e.get("message"), most=500) for e in errors[:3]))
-        self._end = f"it refused a batch: {said}"
+        self._end = f"it refused a batch: {'; '.join(self._said(e.get('message')) for e in errors[:3])}"
+
+    def _said(self, *parts: Any) -> str:
+        """What a server said is wrong, fit to be recorded and shown: cleaned whole, then cut."""
+        text = " ".join(str(part) for part in parts if part and isinstance(part, str | int))
+        return word(self._road.server.redact(text), most=500)
 
     def _first(self, call_hash: str) -> Call | None:
         """The call of a send, None if this run has not asked it."""

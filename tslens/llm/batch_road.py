@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, Self
 
 from tslens.errors import RunError
-from tslens.llm.connect import Failed, Server, read_json_body, stopped
+from tslens.llm.connect import Failed, Server, stopped
 from tslens.llm.deadline import LoopThread
 from tslens.llm.pace import Tries
 
@@ -61,7 +61,7 @@ class BatchRoad:
                 create = self._connection.files.with_raw_response.create
                 timeout = max(self.server.timeout_s, UPLOAD_S)
                 sent = ("requests.jsonl", file)
-                return _read(await create(file=sent, purpose="batch", timeout=timeout), id=_is_id)
+                return self._read(await create(file=sent, purpose="batch", timeout=timeout), id=_is_id)
 
             return str(self._done(send, limit_s=TRANSFER_S)["id"])
 
@@ -75,7 +75,7 @@ class BatchRoad:
             raw = await create(
                 input_file_id=file_id, endpoint=ENDPOINT, completion_window=window, metadata=metadata
             )
-            return _read(raw, id=_is_id)
+            return self._read(raw, id=_is_id)
 
         def look_first() -> dict[str, Any] | None:
             found = self.find_surely(part)
@@ -96,7 +96,7 @@ class BatchRoad:
         after: dict[str, Any] = {}
 
         async def show() -> Any:
-            return _read(
+            return self._read(
                 await self._connection.batches.with_raw_response.list(limit=_PAGE, **after), data=_is_list
             )
 
@@ -117,19 +117,23 @@ class BatchRoad:
 
         async def show() -> Any:
             raw = await self._connection.batches.with_raw_response.retrieve(batch_id)
-            return _read(raw, status=_is_id, output_file_id=_is_id_or_none, error_file_id=_is_id_or_none)
+            return self._read(raw, status=_is_id, output_file_id=_is_id_or_none, error_file_id=_is_id_or_none)
 
         return self._done(show)
 
     def download(self, file_id: str, folder: Path) -> Iterator[dict[str, Any]]:
-        """The rows of a file, which is first fetched whole, so that a break on the way leaves no half of it."""
+        """The rows of a file, no key in them.
+
+        It is first fetched whole, so that a break on the way leaves no half of it.
+        """
         with tempfile.TemporaryFile(dir=folder) as file:
             self._done(lambda: self._fetch(file_id, file), limit_s=TRANSFER_S)
             for number, line in enumerate(_lines(file), 1):
-                row = _row(line)
+                row = self.server.redact.json(_row(line))
                 if row is None:
+                    name = self.server.redact(file_id)
                     raise RunError(
-                        f"Line {number} of {file_id} of {self.server.name} is broken.",
+                        f"Line {number} of {name} of {self.server.name} is broken.",
                         "Run the command again.",
                     )
                 yield row
@@ -147,6 +151,21 @@ class BatchRoad:
                     return Failed("fatal", why, is_free=True)
                 file.write(chunk)
         return {} if _ends_whole(file) else Failed("lost", f"{file_id} did not come whole", is_free=True)
+
+    def _read(self, raw: Any, **needed: Callable[[Any], bool]) -> dict[str, Any] | Failed:
+        """The JSON object of an answer; lost if it has not the fields that are ``needed``, each as its test wants it.
+
+        A name that holds a key is no name: without the key it fails its test.
+        """
+        value = self.server.read(raw)
+        if isinstance(value, Failed):
+            return value
+        if not isinstance(value, dict):
+            return Failed("lost", "the answer is no JSON object", is_free=False)
+        for name, is_right in needed.items():
+            if not is_right(value.get(name)):
+                return Failed("lost", f'the answer has no "{name}" that can be read', is_free=False)
+        return value
 
     def _once(self, step: Callable[[], Any]) -> Any:
         try:
@@ -185,19 +204,6 @@ class BatchRoad:
                 raise stopped(self.server, f"no answer after {tries}, the last: {result.detail}")
             time.sleep(wait_s)
         return dict(result)
-
-
-def _read(raw: Any, **needed: Callable[[Any], bool]) -> dict[str, Any] | Failed:
-    """The JSON object of an answer; lost if it has not the fields that are ``needed``, each as its test wants it."""
-    value = read_json_body(raw.content, raw.headers.get("content-type", ""))
-    if isinstance(value, Failed):
-        return value
-    if not isinstance(value, dict):
-        return Failed("lost", "the answer is no JSON object", is_free=False)
-    for name, is_right in needed.items():
-        if not is_right(value.get(name)):
-            return Failed("lost", f'the answer has no "{name}" that can be read', is_free=False)
-    return value
 
 
 def _row(line: bytes) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ The library's own retries are off: what a failed send may have cost is known her
 from __future__ import annotations
 
 import asyncio
+import base64
 import email.utils
 import json
 import os
@@ -88,13 +89,19 @@ class Server:
         try:
             async with asyncio.timeout(self.timeout_s):
                 raw = await connection.chat.completions.with_raw_response.create(**body)
-                content, kind = raw.content, raw.headers.get("content-type", "")
         except Exception as error:
             return self.explain(error)
-        return read_json_body(content, kind)
+        return self.read(raw)
+
+    def read(self, raw: Any) -> Any | Failed:
+        """The JSON of an answer. No key is in it from here on: what follows may cut, record and show it."""
+        return self.redact.json(read_json_body(raw.content, raw.headers.get("content-type", "")))
 
     def explain(self, error: Exception) -> Failed:
-        """What an exception of the library means. Raises it again if it is none of a send."""
+        """What an exception of the library means. Raises it again if it is none of a send.
+
+        The exception has the server's own words: they are cleaned whole, then cut.
+        """
         import httpx2
         import openai
 
@@ -123,7 +130,7 @@ class Server:
 
     def _explain_status(self, error: Any) -> Failed:
         status, code = error.status_code, error.code or ""
-        detail = self.redact(f"{status} {error.message[:2000]}")[:500]
+        detail = self.redact(f"{status} {error.message}")[:500]
         wait_s = asked_wait(error.response.headers)
         if wait_s > MAX_WAIT_S:
             detail += f" (it asks to wait {wait_s:.0f} s, and more than {MAX_WAIT_S:.0f} s is not waited)"
@@ -189,8 +196,17 @@ def find_server(base_url: str | None, timeout_s: float) -> Server:
             f"There is no key for OpenAI: the environment has no {KEY_VARIABLE}.",
             f"Set it (export {KEY_VARIABLE}=...), or name another server with --base-url.",
         )
-    password = unquote(urlsplit(base_url or "").password or "")
-    return Server(base_url, key or NO_KEY, timeout_s, Redactor(key, password))
+    return Server(base_url, key or NO_KEY, timeout_s, Redactor(key, *_secrets(base_url)))
+
+
+def _secrets(base_url: str | None) -> list[str]:
+    """What an address lets in with: the password (a user without one is a token), and both as a header has them."""
+    parts = urlsplit(base_url or "")
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    if not user and not password:
+        return []
+    header = base64.b64encode(f"{user}:{password}".encode()).decode().rstrip("=")
+    return [password or user, header]
 
 
 def meant_address(base_url: str | None) -> str | None:
@@ -207,6 +223,6 @@ def _plain_address(base_url: str | None) -> str:
 def stopped(server: Server, detail: str) -> RunError:
     """The error that ends a job of which no call can pass."""
     return RunError(
-        f"{server.name} takes no calls: {detail.rstrip('. ')}.",
+        f"{server.name} takes no calls: {server.redact(detail).rstrip('. ')}.",
         f"Check {KEY_VARIABLE}, --base-url and the model; what is recorded stays, and the same command resumes.",
     )

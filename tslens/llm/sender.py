@@ -78,7 +78,7 @@ class Sender:
             if isinstance(result, Answer):  # of no use
                 n_faults += 1
                 if n_faults >= self.tries and result.fault is not None:
-                    failure = CallFailure(call.key, result.fault, self.server.redact(result.detail))
+                    failure = CallFailure(call.key, result.fault, result.detail)
                     return give_up(self.ledger, call, failure)
                 continue
             if result.kind == "rejected":  # in words that are mended now
@@ -127,8 +127,7 @@ class Sender:
             self._rejections.answered()
             self._last_answer = time.monotonic()
             self.pace.speed_up()
-            redact = self.server.redact
-            return take_answer(self.ledger, n, call.record, result, price=self.price, redact=redact) or result
+            return take_answer(self.ledger, n, call.record, result, price=self.price) or result
         self.ledger.failed(n, call.hash, detail=result.detail, is_free=result.is_free)
         if result.kind == "fatal":
             raise self._stop(result.detail)
@@ -184,7 +183,7 @@ class Sender:
 
 
 def _shown(value: Any) -> str:
-    """The beginning of JSON as text, more of it than is kept, so that no part of a key is."""
+    """The beginning of JSON as text, more of it than is kept, so that no part of a short key is."""
     text = ""
     with suppress(RecursionError):
         for part in json.JSONEncoder(ensure_ascii=False).iterencode(value):

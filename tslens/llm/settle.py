@@ -9,7 +9,6 @@ from typing import Any
 from tslens.llm.calls import FINAL, Call, CallFailure, Reply
 from tslens.llm.ledger import Ledger
 from tslens.llm.prices import Price
-from tslens.llm.redact import Redactor
 from tslens.llm.wire import Answer
 
 
@@ -20,14 +19,12 @@ def take_answer(
     answer: Answer,
     *,
     price: Price | None,
-    redact: Redactor,
 ) -> Reply | None:
     """Record an answer, which is paid for in any case; the reply, None if it is of no use.
 
-    ``asked``: the record of the call. A server that names no usage is taken to have used the worst case. The key, where
-    a server echoes it, is recorded nowhere, unless it is so short that it may be a word.
+    ``asked``: the record of the call. A server that names no usage, or one that cannot be, is taken to have used the
+    worst case.
     """
-    answer = _without_key(answer, redact)
     tokens = answer.tokens
     usd = None
     if price is not None:
@@ -92,14 +89,3 @@ def for_another(outcome: Reply | CallFailure, call: Call) -> Reply | CallFailure
     if isinstance(outcome, Reply):
         return replace(outcome, key=call.key, usd=0.0, is_cached=True)
     return replace(outcome, key=call.key)
-
-
-def _without_key(answer: Answer, redact: Redactor) -> Answer:
-    def clean(value: Any) -> Any:
-        return redact.exact(value) if isinstance(value, str) else value
-
-    fields = {
-        name: clean(getattr(answer, name))
-        for name in ("id", "text", "model", "fingerprint", "finish_reason", "detail")
-    }
-    return replace(answer, **fields)

@@ -111,10 +111,15 @@ class Answer:
 
     @property
     def tokens(self) -> tuple[int, int] | None:
-        """Tokens of prompt and of completion; None where the server does not say."""
+        """Tokens of prompt and of completion; None where the server does not say, or says what cannot be.
+
+        A prompt has tokens, and so has a text: a server that counts none does not count.
+        """
         usage = self.usage or {}
         n_in, n_out = usage.get("prompt_tokens"), usage.get("completion_tokens")
         if not isinstance(n_in, int) or not isinstance(n_out, int) or min(n_in, n_out) < 0:
+            return None
+        if n_in == 0 or (n_out == 0 and self.text):
             return None
         return n_in, n_out
 
@@ -143,8 +148,8 @@ def read_answer(call: Call | None, body: Any) -> Answer | None:
 
 
 def word(value: Any, most: int = 200) -> str:
-    """A name that a server gives, short and printable; "" for what is none."""
-    if not isinstance(value, str | int | float):
+    """A name that a server gives, short and printable; "" for what is none (a number that long may be a key)."""
+    if not (isinstance(value, str) or (isinstance(value, int) and abs(value) < _MOST_COUNT)):
         return ""
     line = " ".join(str(value)[:most].split())
     return "".join(c if c.isprintable() else "?" for c in line)
