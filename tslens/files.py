@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, JSONL with a schema, hashes, locks, data folder.
+"""Files that are whole or absent: atomic writes, JSONL with a schema, hashes, locks, links, data folder.
 
 A file is written under a temporary name beside its place, flushed to disk, and renamed. A reader therefore
 never sees half of one. What a killed process left under such a name is removed by the next that writes the same file.
@@ -6,11 +6,12 @@ never sees half of one. What a killed process left under such a name is removed 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import secrets
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from glob import escape
@@ -20,13 +21,16 @@ from typing import IO, Any
 from filelock import FileLock, Timeout
 
 from tslens.errors import DataError, RunError, UsageError
-from tslens.reading import open_regular, parse_json, parse_row, read_text
+from tslens.reading import open_regular, parse_json, parse_row, read_text, split_rows
 from tslens.types import Provenance
 
 if sys.platform != "win32":
     import fcntl
 
 UNFINISHED = ".unfinished"  # ending of temporary files
+NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # opens no link, where the system can
+_BYTES = getattr(os, "O_BINARY", 0)
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_LINK | _BYTES
 
 
 def data_dir() -> Path:
@@ -53,7 +57,6 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
@@ -69,11 +72,15 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 def _open_unfinished(path: Path) -> tuple[int, int | None, Path]:
     """A new temporary file beside ``path``, and what holds its lock until it is closed too, after the renaming."""
     while True:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=UNFINISHED, dir=path.parent)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{UNFINISHED}")
+        try:
+            handle = os.open(temporary, _NEW, 0o666)  # less what the user's mask takes
+        except FileExistsError:
+            continue
         if sys.platform == "win32":  # where an open file is neither renamed nor removed
-            return handle, None, Path(name)
-        if _lock(handle, otherwise=True) and Path(name).exists():
-            return handle, os.dup(handle), Path(name)
+            return handle, None, temporary
+        if _lock(handle, otherwise=True) and temporary.exists():
+            return handle, os.dup(handle), temporary
         os.close(handle)  # between two lines another process took it for what a dead one had left
 
 
@@ -100,12 +107,6 @@ if sys.platform != "win32":
         except OSError:
             return otherwise
         return True
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _cannot_write(path: Path, error: OSError) -> RunError:
@@ -169,7 +170,7 @@ def write_results(
 def read_jsonl(path: Path, schema: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Header and rows of a file of ours. Raises DataError on another schema or a broken line."""
     try:
-        lines = read_text(path).rstrip("\n").split("\n")  # U+2028 ends no row
+        lines = split_rows(read_text(path).rstrip("\n"))
     except FileNotFoundError as error:
         raise DataError(f"There is no file {path}.", "Check the path.") from error
     except (OSError, ValueError) as error:
@@ -187,15 +188,16 @@ def read_jsonl(path: Path, schema: str) -> tuple[dict[str, Any], list[dict[str, 
 
 
 def append_line(path: Path, line: str) -> None:
-    """Add a line to a file, whole or not at all. Raises RunError where it cannot be written."""
+    """Add a line to a file that is there, and no link, whole or not at all. Raises RunError where that cannot be."""
     try:
-        size = path.stat().st_size
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | NO_LINK | _BYTES)
         try:
-            with path.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
-        except OSError:
-            os.truncate(path, size)
-            raise
+            size, data = os.fstat(handle).st_size, (line + "\n").encode()
+            if os.write(handle, data) < len(data):
+                os.ftruncate(handle, size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        finally:
+            os.close(handle)
     except OSError as error:
         raise _cannot_write(path, error) from error
 
@@ -225,8 +227,10 @@ def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
         raise RunError(
             f"{folder} is in use by another process.", "Wait until it ends, or choose another --out."
         ) from error
-    except PermissionError as error:
-        raise _cannot_write(folder, error) from error
+    except OSError as error:
+        if isinstance(error, PermissionError) or error.errno == errno.ELOOP:  # the lock is a link
+            raise _cannot_write(folder, error) from error
+        raise
 
 
 def _remove_if_unused(folder: Path) -> None:
@@ -235,6 +239,28 @@ def _remove_if_unused(folder: Path) -> None:
         if [path.name for path in folder.iterdir()] in ([], [".lock"]):
             (folder / ".lock").unlink(missing_ok=True)
             folder.rmdir()
+
+
+def link_on_the_way(path: Path, folder: Path) -> Path | None:
+    """The first link from a folder down to a path in it, None if there is none; the folder itself may be one."""
+    below = path.relative_to(folder).parts
+    places = [folder.joinpath(*below[: n + 1]) for n in range(len(below))]
+    return next((place for place in places if place.is_symlink()), None)
+
+
+def refuse_links(path: Path, folder: Path) -> None:
+    """Raise RunError where a link would lead what is written below ``path`` to elsewhere.
+
+    ``folder``: that somebody else may have made, and ``path`` is in; it may stand behind a link, nothing in it may.
+    A link to a file is none: files are replaced.
+    """
+    inner = (Path(place, name) for place, names, _ in os.walk(path) for name in names)
+    link = link_on_the_way(path, folder) or next((place for place in inner if place.is_symlink()), None)
+    if link is not None:
+        raise RunError(
+            f"{link} is a symbolic link: what is written there would land elsewhere.",
+            f"Remove the link; {folder} itself may be one. Or choose a place by --out.",
+        )
 
 
 def check_writable(folder: Path) -> None:

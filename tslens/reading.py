@@ -1,7 +1,8 @@
 """Files that anyone may have written, read within bounds: what a file claims is checked before it is believed.
 
 Read is a regular file only (a pipe would wait for ever, a device never end), and no more of a text than a stated size.
-JSON may be nested as it likes, and hold halves of characters: it is refused, and nothing overflows later. The header
+JSON may be nested as it likes, hold halves of characters, or so many values that they take fifty times the text: it is
+refused before its values are made. The header
 of an array is held against the size of its file before memory is taken. What a record's fields hold is held against
 its types.
 """
@@ -16,7 +17,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
 from io import BufferedReader
@@ -40,7 +41,12 @@ if TYPE_CHECKING:
     import numpy as np
 
 TEXT_BYTES = 1 << 28  # the longest JSON that is read whole; the largest of our results has some megabytes
-LINE_BYTES = 1 << 24  # the longest first line, which says what a file is
+LINE_BYTES = (
+    1 << 24
+)  # the longest line that is read alone: the first, which says what a file is, or one of a ledger
+MOST_VALUES = (
+    1 << 22
+)  # in a text of JSON or a table; the largest of our results has 140,000, at most 200 bytes each
 DEEPEST = 64  # levels of lists and objects in each other
 BROKEN = (
     *(KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RecursionError),
@@ -88,8 +94,9 @@ def open_regular(path: Path) -> BufferedReader:
 def read_bytes(path: Path, *, at_most: int = TEXT_BYTES) -> bytes:
     """The bytes of a file. Raises OSError, or ValueError for one that is too long."""
     with open_regular(path) as file:
-        data = file.read(at_most + 1)
-    if len(data) > at_most:
+        is_long = os.fstat(file.fileno()).st_size > at_most
+        data = b"" if is_long else file.read(at_most + 1)
+    if is_long or len(data) > at_most:
         raise ValueError(f"it is longer than {at_most:,} bytes")
     return data
 
@@ -97,6 +104,21 @@ def read_bytes(path: Path, *, at_most: int = TEXT_BYTES) -> bytes:
 def read_text(path: Path, *, at_most: int = TEXT_BYTES) -> str:
     """A text file in UTF-8, without a byte-order mark. Raises OSError, or ValueError for one that is no such text."""
     return read_bytes(path, at_most=at_most).decode("utf-8-sig")
+
+
+def check_values(text: str | bytes, marks: str) -> None:
+    """Raise ValueError for a text with more than ``MOST_VALUES`` of the characters that begin or part its values.
+
+    Each value takes memory of its own, however short it is: the text is counted before one is made.
+    """
+    if len(text) <= MOST_VALUES:
+        return
+    if isinstance(text, bytes):
+        n_values = sum(text.count(mark.encode()) for mark in marks)
+    else:
+        n_values = sum(text.count(mark) for mark in marks)
+    if n_values > MOST_VALUES:
+        raise ValueError(f"it holds more than {MOST_VALUES:,} values")
 
 
 def first_line(path: Path, *, at_most: int = LINE_BYTES) -> bytes:
@@ -111,10 +133,14 @@ def first_line(path: Path, *, at_most: int = LINE_BYTES) -> bytes:
 # JSON -----------------------------------------------------------------------------------------------------------
 
 
-def parse_json(text: str | bytes) -> Any:
-    """A JSON value. Raises ValueError for what is none, is nested too deeply, or holds half of a character."""
+def parse_json(text: str | bytes, *, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """A JSON value. ``pairs``: makes an object of its names and values.
+
+    Raises ValueError for what is none, is nested too deeply, holds too many values, or half of a character.
+    """
+    check_values(text, "[{,")
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=pairs)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     shown = text if isinstance(text, str) else text.decode("utf-8", "surrogatepass")
@@ -137,6 +163,12 @@ def _depth(value: Any) -> int:
             break
         level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
     return n_levels
+
+
+def split_rows(text: str) -> list[str]:
+    """The lines of a JSONL text; U+2028 ends none. Raises ValueError where all of them hold too many values."""
+    check_values(text, "[{,\n")
+    return text.split("\n")
 
 
 def parse_row(text: str | bytes) -> dict[str, Any]:

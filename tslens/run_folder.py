@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tslens.errors import DataError
-from tslens.files import read_jsonl, read_object
+from tslens.files import read_jsonl, read_object, refuse_links
 from tslens.reading import BROKEN, is_number
 
 METRICS_SCHEMA = "tslens.metrics/1"
@@ -31,6 +31,7 @@ class RunFolder:
         self.train_digests = self.path / "train_digests.npy"
         self.yardstick = self.path / "ngram4.json"
         self.samples = self.path / "samples"
+        self.tensorboard = self.path / "tensorboard"
         self.done = self.path / "DONE"
 
     def checkpoint(self, step: int) -> Path:
@@ -61,8 +62,10 @@ class RunFolder:
         return f"{model}@seed{seed}"
 
     def results(self, kind: str) -> Path:
-        """Folder of results of one kind: heads, neurons, grades, link."""
-        return self.path / "results" / kind
+        """Folder of results of one kind: heads, neurons, grades, link. Raises RunError if it is behind a link."""
+        folder = self.path / "results" / kind
+        refuse_links(folder, self.path)
+        return folder
 
     def validation_bits(self) -> float | None:
         """Bits per byte of the newest evaluation, None before the first."""

@@ -200,7 +200,7 @@ def spoil_json(value, edits):
     """JSON text of a value after edits of its structure: other values, keys gone or renamed, items twice."""
     value = {"": json.loads(json.dumps(value))}
     for kind, number, which in edits:
-        places = list(_places(value))
+        places = list(places_in(value))
         holder, key = places[number % len(places)]
         if kind == "value":
             holder[key] = deepcopy(_VALUES[which])
@@ -220,13 +220,13 @@ def spoil_json(value, edits):
     return text
 
 
-def _places(value):
+def places_in(value):
     """Every place in a value that holds something: its holder and its key."""
     items = list(value.items() if isinstance(value, dict) else enumerate(value))
     for key, inner in items:
         yield value, key
         if isinstance(inner, dict | list):
-            yield from _places(inner)
+            yield from places_in(inner)
 
 
 def spoil_rows(rows, edits):

@@ -16,6 +16,7 @@ def _readers():
     from tslens.audit.judge_people import read_scores
     from tslens.audit.recorded import find_records
     from tslens.cli.generate import _read_prompts
+    from tslens.cli.grade_prompts import _of_file
     from tslens.cli.request import _read_template
     from tslens.corpus.diversity.sampling import read_completions
     from tslens.corpus.foreign_tokenizer import read_llama2c_tokenizer
@@ -52,6 +53,7 @@ def _readers():
         "prompts": (".jsonl", read_beginnings),
         "prompts in YAML": (".yaml", read_beginnings),
         "short prompts": (".json", read_short_prompts),
+        "prompts of a command": (".json", _of_file),
         "generated": (".jsonl", _read_prompts),
         "template": (".txt", _read_template),
         "records": (".json", find_records),
@@ -214,6 +216,92 @@ def test_a_lock_that_is_a_link_to_a_file_leaves_it_whole(run, tmp_path):
     with pytest.raises((TslensError, OSError)), locked(run):
         pass
     assert whole(tmp_path / "outside")
+
+
+@pytest.mark.parametrize("where", ["results", "results/heads", "results/heads/deeper"])
+def test_results_are_not_written_through_a_link(tslens, run, tmp_path, monkeypatch, where):
+    """What a run holds may lead anywhere; a run, or a folder of runs, may itself stand behind a link of the user's."""
+    from tslens.errors import RunError
+    from tslens.run_folder import RunFolder
+
+    monkeypatch.chdir(tmp_path)
+    (run / where).parent.mkdir(parents=True, exist_ok=True)
+    (run / where).symlink_to(tmp_path / "outside")
+    done = tslens("heads", "--model", "runs/l1_h16/seed0", "--n-stories", 1)
+    assert done.code == 1 and "symbolic link" in done.err and "Traceback" not in done.err, done.err
+    assert len([line for line in done.err.splitlines() if line.strip()]) <= 4, done.err
+    with pytest.raises(RunError, match="symbolic link"):
+        RunFolder(run).results("heads")
+    assert whole(tmp_path / "outside")
+    (run / where).unlink()
+    for name in ("disk", "one"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "disk" / "runs").symlink_to(tmp_path / "runs")
+    (tmp_path / "one" / "seed0").symlink_to(run)
+    for path in (run, tmp_path / "disk" / "runs" / "l1_h16" / "seed0", tmp_path / "one" / "seed0"):
+        assert RunFolder(path).results("heads") == path / "results" / "heads"
+
+
+@pytest.mark.parametrize("where", ["completions", "local"])
+def test_grades_are_not_written_through_a_link(run, tmp_path, where):
+    """``--out`` may be a link, for the user named it; what is in it may not."""
+    from tslens.cli.grade_texts import Wanted, job_of_model
+    from tslens.errors import RunError
+
+    out = tmp_path / "out"
+    (tmp_path / "disk").mkdir()
+    out.symlink_to(tmp_path / "disk")
+    wanted = Wanted("beginnings", 1, None, 1.0, 0)
+    assert job_of_model(str(run), wanted, "local", "two_turns", out).path.parent == out / "local"
+    (out / where).symlink_to(tmp_path / "outside")
+    with pytest.raises(RunError, match="symbolic link"):
+        job_of_model(str(run), wanted, "local", "two_turns", out)
+
+
+@pytest.mark.parametrize("where", ["checkpoints", "samples", "tensorboard"])
+@pytest.mark.parametrize("resume", [True, False])
+def test_training_does_not_write_through_a_link(run, tmp_path, where, resume):
+    """It stops before it reads a story or writes a lock."""
+    from tslens.config import train_config
+    from tslens.errors import RunError
+    from tslens.run_folder import RunFolder
+    from tslens.train.loop import train_model
+
+    shutil.rmtree(run / where, ignore_errors=True)
+    (run / where).symlink_to(tmp_path / "outside")
+    config = train_config(None, model="l1_h16", seed=0, steps=10)
+    with pytest.raises(RunError, match="symbolic link"):
+        train_model(config, None, RunFolder(run), resume=resume)
+    assert whole(tmp_path / "outside") and not (run / ".lock").exists()
+
+
+def test_a_line_is_not_added_through_a_link(tmp_path):
+    from tslens.errors import RunError
+    from tslens.files import append_line
+
+    (tmp_path / "secret").write_text("precious")
+    (tmp_path / "metrics.jsonl").symlink_to("secret")
+    with pytest.raises(RunError):
+        append_line(tmp_path / "metrics.jsonl", "{}")
+    assert (tmp_path / "secret").read_text() == "precious"
+    append_line(tmp_path / "secret", " é")
+    assert (tmp_path / "secret").read_bytes() == "precious é\n".encode()
+
+
+def test_the_mask_of_the_process_is_left_alone(tmp_path, monkeypatch):
+    """Were it zero for a moment, what another thread makes then could be written by anybody."""
+    from tslens.files import atomic_write
+
+    before, modes = os.umask(0o027), []
+    try:
+        with monkeypatch.context() as watched:
+            watched.setattr(os, "umask", lambda mask: pytest.fail("the mask was changed"))
+            with atomic_write(tmp_path / "made") as file:
+                modes.append(os.fstat(file.fileno()).st_mode)
+        modes.append((tmp_path / "made").stat().st_mode)
+    finally:
+        os.umask(before)
+    assert [mode & 0o777 for mode in modes] == [0o640, 0o640]
 
 
 BAD_NAMES = [

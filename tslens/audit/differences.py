@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tslens.errors import DataError
-from tslens.reading import parse_json, read_bytes
+from tslens.reading import check_values, parse_json, read_bytes, split_rows
 
 NOT_RESULTS = frozenset({"provenance", "command", "started", "seconds", "date"})
 """Keys of what differs between two equal runs."""
@@ -116,15 +116,24 @@ def _values(path: Path, held: bytes) -> Iterator[tuple[str, Any]]:
         yield from flat(_documents(path, held))
     elif path.suffix == ".csv":
         try:
-            for line, row in enumerate(csv.reader(_text(path, held).splitlines())):
+            for line, row in enumerate(csv.reader(_lines(path, held, ",\n"))):
                 yield from ((f"line {line + 1}, column {n + 1}", _number(cell)) for n, cell in enumerate(row))
         except csv.Error as error:
             raise DataError(f"{path} is no CSV: {error}.", "Restore it from its source.") from error
     else:
-        for line, text in enumerate(_text(path, held).splitlines()):
+        for line, text in enumerate(_lines(path, held, "\n")):
             yield f"line {line + 1}", _NUMBER.sub("#", text)
             numbers = _NUMBER.findall(text)
             yield from ((f"line {line + 1}, number {n + 1}", _number(one)) for n, one in enumerate(numbers))
+
+
+def _lines(path: Path, held: bytes, marks: str) -> list[str]:
+    text = _text(path, held)
+    try:
+        check_values(text, marks)
+    except ValueError as error:
+        raise DataError(f"{path} cannot be compared: {error}.", "Compare a part of it.") from error
+    return text.splitlines()
 
 
 def _documents(path: Path, held: bytes) -> Any:
@@ -132,7 +141,7 @@ def _documents(path: Path, held: bytes) -> Any:
     try:
         if path.suffix == ".json":
             return parse_json(text)
-        return [parse_json(line) for line in text.split("\n") if line]  # U+2028 ends no row
+        return [parse_json(line) for line in split_rows(text) if line]
     except ValueError as error:
         raise DataError(f"{path} is no JSON: {error}.", "Restore it from its source.") from error
 

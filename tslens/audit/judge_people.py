@@ -25,7 +25,7 @@ from tslens.audit.judge_planted import measure
 from tslens.audit.judge_report import AuditText, Measure, Outcomes
 from tslens.errors import DataError
 from tslens.grading.rubric import Criterion
-from tslens.reading import BROKEN, read_text
+from tslens.reading import BROKEN, check_values, read_text
 from tslens.types import Grade, Graded
 
 FILE = Path("grades") / "human_scores_tinystories_1m_8m_28m.csv"
@@ -86,7 +86,9 @@ def read_scores(path: Path) -> tuple[Scored, ...]:
     """The scored completions of a file, in its order. Raises DataError if it is absent or of another form."""
     found = []
     try:
-        with io.StringIO(read_text(path), newline="") as file:
+        text = read_text(path)
+        check_values(text, ",\n")
+        with io.StringIO(text, newline="") as file:
             for number, row in enumerate(csv.DictReader(file)):
                 name = CATEGORIES.get(row["category"])
                 if name is None:

@@ -111,12 +111,12 @@ def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]], origin: Mapping[s
 
 def _read_prompts(path: Path) -> list[str]:
     from tslens.errors import DataError
-    from tslens.reading import BROKEN, exists, parse_row, read_text
+    from tslens.reading import BROKEN, exists, parse_row, read_text, split_rows
 
     if not exists(path):
         raise DataError(f"There is no file {path}.", "Check the path.")
     try:
-        lines = read_text(path).split("\n")
+        lines = split_rows(read_text(path))
         found = [parse_row(line)["prompt"] for line in lines if line.strip()]
     except (OSError, *BROKEN) as error:
         raise DataError(

@@ -12,6 +12,7 @@ from tslens.errors import DataError, UsageError
 from tslens.files import read_json, sha256_file
 from tslens.grading.completions import Prompt, name_of_package
 from tslens.grading.prompts import (
+    PROMPT_BYTES,
     Beginning,
     InstructionSet,
     load_beginnings,
@@ -19,6 +20,7 @@ from tslens.grading.prompts import (
     load_short_prompts,
     read_beginnings,
 )
+from tslens.reading import read_text
 
 if TYPE_CHECKING:
     from tslens.model.load import ModelSource
@@ -75,7 +77,12 @@ def _of_file(path: Path) -> PromptSet:
 
 def _is_short(path: Path) -> bool:
     """Whether a file is an object of groups, as short prompts are, and no list."""
-    return path.suffix.lower() == ".json" and path.is_file() and path.read_bytes().lstrip()[:1] == b"{"
+    if path.suffix.lower() != ".json":
+        return False
+    try:
+        return read_text(path, at_most=PROMPT_BYTES).lstrip()[:1] == "{"
+    except (OSError, ValueError):  # which says what it is when it is read as a list
+        return False
 
 
 def _named(path: Path) -> str:

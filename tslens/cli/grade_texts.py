@@ -14,7 +14,7 @@ from tslens.cli import options
 from tslens.cli.console import counted, progress_bar, say
 from tslens.cli.grade_prompts import Kind, PromptSet, open_prompts
 from tslens.errors import ModelError
-from tslens.files import sha256_file
+from tslens.files import refuse_links, sha256_file
 from tslens.grading.completions import (
     Drawing,
     Prompt,
@@ -131,6 +131,9 @@ def job_of_source(
     stem = written_stem(source, prompts, drawing, named=out is not None)
     file = (out / "completions" if out else source.home.results("completions")) / f"{stem}.jsonl"
     path = grades_file(source, prompts, drawing, judge, protocol, out)
+    if out is not None:
+        for place in (file, path):
+            refuse_links(place.parent, out)
     return ModelJob(source, prompts, drawing, file, path)
 
 

@@ -121,6 +121,7 @@ def _request_stories(
     as_json: bool,
 ) -> None:
     from tslens.corpus.requests.asking import Unanswered, read_story_replies, story_calls
+    from tslens.files import refuse_links
 
     if dry_run:
         calls = story_calls(n_stories, asking)
@@ -142,6 +143,7 @@ def _request_stories(
         n_written = 0
         if any(True for _ in replies()):
             index = client.ledger.path.with_suffix(".index")
+            refuse_links(index, index.parent)
             marked = _marked(replies, options.count_processes(processes, n_stories), index)
             n_written = write_rows(_counted(marked, marks), out, n_stories)
         _report(out, client, n_stories, n_written, marks, unanswered, as_json)

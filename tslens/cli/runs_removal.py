@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from tslens.cli.runs_stock import REMOVING, RunFacts, Stock, Thing, spare_checkpoints
 from tslens.errors import RunError, UsageError
+from tslens.files import link_on_the_way
 from tslens.model.run_list import is_held
 
 _FIRST_TO_GO = (
@@ -65,7 +66,7 @@ def plan_removal(
             for one in staying
             if one.found.state == "done"
             and not one.found.run.checkpoints.is_symlink()
-            and not _link_on_the_way(one.found.run.path, stock.folder)
+            and not link_on_the_way(one.found.run.path, stock.folder)
             and (files := spare_checkpoints(one.found.run, keep_checkpoints))
         ]
     if unused_corpora:
@@ -75,7 +76,7 @@ def plan_removal(
             for one in stock.corpora
             if not set(one.names) - users
             and one.path.is_dir()
-            and not _link_on_the_way(one.path, stock.folder)
+            and not link_on_the_way(one.path, stock.folder)
             and not is_held(one.path)
         ]
     return goners
@@ -139,18 +140,11 @@ def _check_free(one: RunFacts, folder: Path) -> None:
 def _check_path(path: Path, folder: Path) -> None:
     if path == folder:
         raise UsageError(f"{path} is the folder itself.", f"Say tslens runs {path.parent} --remove ...")
-    if link := _link_on_the_way(path, folder):
+    if link := link_on_the_way(path, folder):
         raise UsageError(
             f"{link} is a symbolic link; nothing was removed.",
             "Remove it where it stands, then the link.",
         )
-
-
-def _link_on_the_way(path: Path, folder: Path) -> Path | None:
-    """The first link from the folder of runs down to a path, None if there is none."""
-    below = path.relative_to(folder)
-    places = [folder.joinpath(*below.parts[: n + 1]) for n in range(len(below.parts))]
-    return next((place for place in places if place.is_symlink()), None)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any
 from tslens.corpus.instructions.form import STORY, Instruction, parse_prompt, write_prompt
 from tslens.errors import DataError, TslensError
 from tslens.grading.completions import package_prompts, text_of
-from tslens.reading import BROKEN, exists, parse_json, read_text
+from tslens.reading import BROKEN, exists, parse_json, read_text, split_rows
 from tslens.types import Graded
 
 
@@ -105,7 +105,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     if not exists(path):
         raise DataError(f"There is no file {path}.", "Check the path.")
     try:
-        lines = read_text(path).split("\n")
+        lines = split_rows(read_text(path))
     except (OSError, ValueError) as error:
         raise _no_completions(path, getattr(error, "strerror", None) or str(error)) from error
     for number, line in enumerate(lines, 1):

@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args
 
 from tslens.corpus.instructions.form import Instruction
 from tslens.errors import DataError
-from tslens.reading import BROKEN, parse_json, read_text
+from tslens.reading import BROKEN, parse_json, read_text, split_rows
 
 Group = Literal["factual", "reasoning", "context"]
 Outcome = Literal["success", "partial", "failure"]
@@ -166,8 +166,9 @@ def read_beginnings(path: Path) -> tuple[Beginning, ...]:
     Raises DataError if it is absent, of another form, or empty.
     """
     try:
-        text = read_text(path, at_most=PROMPT_BYTES)
-        found = _texts(text, path.suffix.lower())
+        suffix = path.suffix.lower()
+        text = read_text(path, at_most=YAML_BYTES if suffix in YAML else PROMPT_BYTES)
+        found = _texts(text, suffix)
         "".join(found).encode()  # half of a character is a ValueError: no model is asked with it
     except (OSError, *BROKEN) as error:
         raise DataError(f"Cannot read prompts from {path}: {error}.", _HINT) from error
@@ -176,14 +177,19 @@ def read_beginnings(path: Path) -> tuple[Beginning, ...]:
     return tuple(Beginning(f"p{number:03d}", one) for number, one in enumerate(found, 1))
 
 
+YAML = (".yaml", ".yml")
 PROMPT_BYTES = 16_000_000  # of a file of prompts
+YAML_BYTES = 1_000_000  # of one in YAML, which is read at half a megabyte a second
+YAML_TEXTS = 10_000  # and at ten thousand texts a second
 
 
 def _check_plain(events: Iterable[Any]) -> None:
-    """Raise ValueError for YAML that repeats a part of itself, which unfolds to any size, or is no flat list."""
+    """Raise ValueError for YAML that repeats a part of itself, which unfolds to any size, is no flat list, or long."""
     n_open = 0
-    for event in events:
+    for number, event in enumerate(events):
         kind = type(event).__name__
+        if number > YAML_TEXTS:
+            raise ValueError(f"it has more than {YAML_TEXTS:,} texts, which YAML is too slow for")
         n_open += kind.endswith(("SequenceStartEvent", "MappingStartEvent"))
         n_open -= kind.endswith(("SequenceEndEvent", "MappingEndEvent"))
         if kind == "AliasEvent" or n_open > 1:
@@ -195,8 +201,8 @@ _HINT = 'Give a .yaml or .json list of strings, or a .jsonl file of {"prompt": "
 
 def _texts(text: str, suffix: str) -> list[str]:
     if suffix == ".jsonl":
-        rows = [parse_json(line)["prompt"] for line in text.split("\n") if line.strip()]
-    elif suffix in (".yaml", ".yml"):
+        rows = [parse_json(line)["prompt"] for line in split_rows(text) if line.strip()]
+    elif suffix in YAML:
         import yaml
 
         try:

@@ -11,7 +11,6 @@ prompts says that there are. Where all answers are alike, each prompt counts as 
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -28,7 +27,7 @@ from tslens.grading.summary import MOST_FAILURES, Mean
 from tslens.grading.teacher import server_seed
 from tslens.llm.calls import Call, CallFailure
 from tslens.llm.ledger import Ledger
-from tslens.reading import BROKEN, read_text
+from tslens.reading import BROKEN, parse_json, read_text
 from tslens.stats import share_interval
 from tslens.types import Graded, GradeFailure
 
@@ -265,7 +264,7 @@ def read_short_prompts(path: Path) -> tuple[ShortPrompt, ...]:
     """
     found = []
     try:
-        read = json.loads(read_text(path, at_most=PROMPT_BYTES), object_pairs_hook=refuse_doubled)
+        read = parse_json(read_text(path, at_most=PROMPT_BYTES), pairs=refuse_doubled)
         groups, counts = read["prompts"], Counter[Group]()
         for name, texts in groups.items():
             group = next((one for one in get_args(Group) if name.startswith(one)), None)

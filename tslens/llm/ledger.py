@@ -27,7 +27,7 @@ from tslens.llm.calls import Call, CallFailure, Outcome, Reply
 from tslens.llm.prices import Price
 from tslens.llm.wire import Answer, judge
 from tslens.provenance import utc_now
-from tslens.reading import BROKEN, is_number
+from tslens.reading import BROKEN, check_values, is_number
 
 SCHEMA = "tslens.ledger/1"
 _OFFSET_BITS = 44  # a place is (file << 44) | offset: one small number for each reply
@@ -221,6 +221,7 @@ class Ledger:
         end = 0
         for number, offset, line in whole_lines(path):
             try:
+                check_values(line, "[{,")
                 row = json.loads(line)  # a reply may hold half of a character
                 if number == 1:
                     self._check_header(path, row, is_own)
@@ -233,7 +234,7 @@ class Ledger:
                 ) from error
             end = offset + len(line)
         if is_own and self._file is not None:
-            self._file.mend(end)
+            self._file.mend(end, json.dumps({"schema": SCHEMA}).encode()[:-1])
         for batch in () if is_own else account.batches.values():
             if batch.stage:  # else it was never made
                 self._elsewhere |= dict.fromkeys(batch.sends, path)

@@ -19,7 +19,7 @@ from tslens.allocator import keep_freed_memory
 from tslens.config import TrainConfig
 from tslens.corpus.shards import Corpus
 from tslens.errors import RunError
-from tslens.files import locked
+from tslens.files import locked, refuse_links
 from tslens.model.loss import LossReport, evaluate, loss_per_target
 from tslens.run_folder import RunFolder
 from tslens.train.distribute import World, joined, own_device
@@ -117,7 +117,7 @@ class _Training:
         """Begin or resume, train, then finish or, if interrupted, leave what resumes."""
         begun = self.record.is_begun(resume)
         if begun:
-            self.counters = load_state(self.run, self.model, self.learner.optimizers)
+            self.counters = load_state(self.run, self.model, self.learner.optimizers, self.config)
         self.world.wait()  # all have read before one writes
         if self.world.leads and begun:
             self.record.forget_later_metrics(self.counters.step)
@@ -292,5 +292,7 @@ def _held(run: RunFolder, world: World) -> Iterator[None]:
     if not world.leads:
         yield
         return
+    for folder in (run.checkpoints, run.samples, run.tensorboard):
+        refuse_links(folder, run.path)
     with locked(run.path):
         yield

@@ -19,6 +19,7 @@ Products are in the precision of the run. What each choice is worth: ``training/
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -171,10 +172,11 @@ class Optimizers:
         """The states of all."""
         return {type(optimizer).__name__: optimizer.state_dict() for optimizer in self.all}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Inverse of :meth:`state_dict`."""
+    def load_moments(self, moments: Mapping[str, Mapping[int, Any]]) -> None:
+        """Take over what each optimizer keeps of each weight, by its number; rates and betas stay as they are."""
         for optimizer in self.all:
-            optimizer.load_state_dict(state[type(optimizer).__name__])
+            own = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": moments[type(optimizer).__name__], "param_groups": own})
 
 
 def schedule(config: TrainConfig, progress: float) -> float:

@@ -18,7 +18,7 @@ from tslens.model.loss import LossReport
 from tslens.model.spec import ModelSpec
 from tslens.model.transformer import TinyTransformer
 from tslens.provenance import provenance, utc_now
-from tslens.reading import BROKEN, parse_row, read_text
+from tslens.reading import BROKEN, parse_row, read_text, split_rows
 from tslens.run_folder import METRICS_SCHEMA, RunFolder
 from tslens.train.flops import flops_per_token
 from tslens.train.state import Counters, has_state
@@ -150,7 +150,7 @@ class Record:
         try:
             text = read_text(self.run.metrics)
             whole = text[: text.rfind("\n") + 1]
-            rows = [row for line in whole.splitlines() if wanted(row := parse_row(line))]
+            rows = [row for line in split_rows(whole) if line and wanted(row := parse_row(line))]
         except (OSError, *BROKEN) as error:
             raise DataError(
                 f"{self.run.metrics} is broken: {error}.", "Train the run anew, into another --out."
@@ -223,6 +223,4 @@ def _open_board(run: RunFolder, step: int) -> SummaryWriter:
         raise DataError(
             "TensorBoard is not installed.", "Install it: pip install 'tinystories-lens[tensorboard]'"
         ) from error
-    return SummaryWriter(
-        run.path / "tensorboard", purge_step=step
-    )  # what a killed process drew later is taken out
+    return SummaryWriter(run.tensorboard, purge_step=step)  # what a killed process drew later is taken out

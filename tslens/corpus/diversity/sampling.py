@@ -14,7 +14,7 @@ from tslens.corpus.diversity.story_index import StoryIndex
 from tslens.corpus.stories import normalise, read_stories
 from tslens.corpus.words import find_words
 from tslens.errors import DataError
-from tslens.reading import BROKEN, parse_row, read_text
+from tslens.reading import BROKEN, parse_row, read_text, split_rows
 from tslens.types import Story
 
 PROMPT_SHARE = 0.4
@@ -85,7 +85,7 @@ def read_completions(path: Path, limit: int | None = None) -> list[Completed]:
     """
     items: list[Completed] = []
     try:
-        lines = read_text(path).split("\n")
+        lines = split_rows(read_text(path))
         rows = [parse_row(line) for line in lines if line.strip()][:limit]
         for number, row in enumerate(rows, start=1):
             prompt, completion, story = row["prompt"], row["completion"], row.get("story")

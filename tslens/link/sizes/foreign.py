@@ -11,7 +11,7 @@ Both files are read from ``$TSLENS_DATA/grades``; nothing of their texts is kept
 from __future__ import annotations
 
 import csv
-import json
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from tslens.errors import DataError
 from tslens.files import data_dir
 from tslens.link.sizes.measured import Measured, SizeRow
 from tslens.model.spec import N_CTX, ModelSpec
-from tslens.reading import BROKEN
+from tslens.reading import BROKEN, check_values, parse_row, read_text, split_rows
 
 GPT4O, PERSON = "GPT-4o", "a person"
 GPT4O_FILE, PERSON_FILE = "grades/gpt4o_five_sizes.jsonl", "grades/human_scores_tinystories_1m_8m_28m.csv"
@@ -63,7 +63,7 @@ def foreign_rows(folder: Path | None = None) -> list[SizeRow]:
 
 
 def _by_gpt4o(path: Path) -> list[SizeRow]:
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    rows = [parse_row(line) for line in split_rows(read_text(path)) if line]
     prompts = _numbered(rows, "gpt4o")
     found = []
     for size, mine in _grouped(rows, "model_size"):
@@ -78,7 +78,9 @@ def _by_gpt4o(path: Path) -> list[SizeRow]:
 
 
 def _by_person(path: Path) -> list[SizeRow]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    text = read_text(path)
+    check_values(text, ",\n")
+    with io.StringIO(text, newline="") as file:
         rows = list(csv.DictReader(file))
     prompts = _numbered(rows, "person")
     found = []

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import base64
 import csv
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tslens.reading import read_bytes
 from tslens.viz.page import escape
 
 MOST_ROWS = 60  # of a drawing's data that stand below it
 MOST_BYTES = 400_000  # of a drawing
+TEXT_BYTES = 4_000_000  # of a report, and of a drawing's data
 _FIGURE = re.compile(r"^figure0*(\d+)$")
 _LONG = re.compile(r"\d+\.\d{3,}")  # places of a drawing, in points: two digits behind the point are enough
 
@@ -33,13 +36,19 @@ def find_studies(folders: Sequence[Path]) -> list[Study]:
     for folder in folders:
         for report in sorted(folder.rglob("report.md")):
             place = report.parent
-            drawings = tuple(
-                path for path in sorted(place.glob("*.svg")) if path.stat().st_size <= MOST_BYTES
-            )
+            drawings = tuple(path for path in sorted(place.glob("*.svg")) if _read(path, MOST_BYTES))
             if drawings and place.resolve() not in found:
-                title, text = _opening(report.read_text(encoding="utf-8", errors="replace"))
+                title, text = _opening(_read(report, TEXT_BYTES))
                 found[place.resolve()] = Study(place.name, title or place.name, text, drawings)
     return list(found.values())
+
+
+def _read(path: Path, at_most: int) -> str:
+    """The text of a file; none of one that is too long, or that cannot be read."""
+    try:
+        return read_bytes(path, at_most=at_most).decode(errors="replace")
+    except (OSError, ValueError):
+        return ""
 
 
 def _opening(markdown: str) -> tuple[str, str]:
@@ -67,9 +76,7 @@ def studies_section(studies: Sequence[Study]) -> str:
 
 
 def _drawing(path: Path) -> str:
-    text = _LONG.sub(
-        lambda found: f"{float(found[0]):.2f}", path.read_text(encoding="utf-8", errors="replace")
-    )
+    text = _LONG.sub(lambda found: f"{float(found[0]):.2f}", _read(path, MOST_BYTES))
     held = base64.b64encode(text.encode()).decode()
     name = _FIGURE.sub(r"Figure \1 of the paper", path.stem.replace("_", " "))
     name = f"{path.parent.name}: {name}" if name == path.stem and path.stem != path.parent.name else name
@@ -81,11 +88,12 @@ def _drawing(path: Path) -> str:
 
 
 def _table(path: Path) -> str:
-    """The data of a drawing, folded; nothing where it has none."""
-    if not path.exists():
-        return ""
-    with path.open(encoding="utf-8", errors="replace", newline="") as file:
-        rows = list(csv.reader(file))
+    """The data of a drawing, folded; nothing where it has none that can be read."""
+    try:
+        with io.StringIO(_read(path, TEXT_BYTES), newline="") as file:
+            rows = list(csv.reader(file))
+    except csv.Error:  # a cell of 131,072 characters
+        rows = []
     if not rows:
         return ""
     heads = "".join(f"<th scope=col>{escape(cell.replace('_', ' '))}</th>" for cell in rows[0])
