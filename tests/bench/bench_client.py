@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib.util
 import json
 import os
 import random
@@ -24,6 +23,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).parents[1] / "llm"))
+import loopback
 import psutil
 from pydantic import BaseModel
 
@@ -108,7 +109,6 @@ def run_scenario(
 
     ``share_asked``: of the calls, about, that the budget lets out: the kills come before that.
     """
-    loopback = load_loopback()
     usd = tuple(map(float, PRICE.split(",")))
     settings = {"price": usd, "seed": seed, "silence_s": silence_s, "retry_after": retry_after}
     settings |= {"faults": FAULTS, "latency_s": 0.05, "batch_s": 1.0}
@@ -191,16 +191,6 @@ def wait_for_size(path: Path, n_bytes: float, process: subprocess.Popen[str]) ->
         time.sleep(0.002)
 
 
-def load_loopback():
-    """The server that the tests use, by its path."""
-    path = Path(__file__).parents[1] / "llm" / "loopback.py"
-    spec = importlib.util.spec_from_file_location("tslens_loopback", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def show(title: str, facts: dict[str, object]) -> None:
     """One scenario in words."""
     faults = ", ".join(f"{count} {name}" for name, count in sorted(facts["faults"].items()))
@@ -229,7 +219,7 @@ def measure_rate(n_calls: int) -> None:
 
     from tslens.llm.wire import Dialect
 
-    with load_loopback().Loopback() as server, tempfile.TemporaryDirectory() as folder:
+    with loopback.Loopback() as server, tempfile.TemporaryDirectory() as folder:
         calls = make_calls(n_calls, server.url)
         os.environ |= {"OPENAI_API_KEY": server.key, "NO_PROXY": "127.0.0.1"}
 

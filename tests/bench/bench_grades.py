@@ -11,7 +11,6 @@ python tests/bench/bench_grades.py [--texts 500] [--kills 3] [--seed 0] [--proto
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import random
@@ -22,6 +21,9 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1] / "llm"))
+import loopback
 
 PRICE = "0.15,0.6"  # USD per million tokens
 FAULTS = dict.fromkeys(("busy", "error", "reset", "truncated", "silence"), 0.04)
@@ -36,19 +38,6 @@ ODD = {
 """What the model says instead of grades of some texts, by their number modulo 100."""
 DECLINED = 88  # the number, modulo 100, of texts that the model does not want to read
 REASONS = {**dict.fromkeys(ODD, "schema"), DECLINED: "refusal"}
-
-
-def load_loopback():
-    """The server that the tests use, by its path."""
-    path = Path(__file__).parents[1] / "llm" / "loopback.py"
-    spec = importlib.util.spec_from_file_location("tslens_loopback", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-LOOPBACK = load_loopback()
 
 
 def write_texts(path: Path, n_texts: int) -> None:
@@ -82,7 +71,7 @@ def answer(body) -> str:
     return json.dumps({**said, **points_of(number)})
 
 
-class GradingServer(LOOPBACK.Loopback):
+class GradingServer(loopback.Loopback):
     """The loopback server with a model that declines to read some texts, whenever it is asked."""
 
     def serve_completion(self, body, faults, *, batch=None):

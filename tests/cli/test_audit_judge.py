@@ -1,10 +1,9 @@
 """``tslens audit judge`` as a user runs it, with judges that cost nothing."""
 
-import importlib.util
 import json
 from contextlib import contextmanager
-from pathlib import Path
 
+import loopback
 import pytest
 
 from tslens.audit import judges
@@ -194,14 +193,6 @@ def test_a_dry_run_grades_nothing(tslens, tmp_path):
     assert not (tmp_path / "runs" / "audit").exists()
 
 
-def load_loopback():
-    path = Path(__file__).parents[1] / "llm" / "loopback.py"
-    spec = importlib.util.spec_from_file_location("tslens_loopback_of_audits", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_a_large_model_is_audited_through_a_server(tslens, monkeypatch, tmp_path):
     points = {"grammar": 7, "creativity": 5, "consistency": 8, "plot": 6, "age_group": "C"}
 
@@ -218,7 +209,7 @@ def test_a_large_model_is_audited_through_a_server(tslens, monkeypatch, tmp_path
         "ALL_PROXY",
     ):
         monkeypatch.delenv(name, raising=False)
-    with load_loopback().Loopback(answer=answer) as server:
+    with loopback.Loopback(answer=answer) as server:
         monkeypatch.setenv("OPENAI_API_KEY", server.key)
         command = ["--judge", "openai:loop-1", "--base-url", server.url, "--price", "1,2", "--quick"]
         done = tslens("audit", "judge", *command, "--only", "itself", "--json")

@@ -2,13 +2,14 @@
 
 import contextlib
 import gc
-import importlib.util
 import json
 import ssl
-import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+import bad_ways
+import loopback
 
 from tslens.corpus.requests.asking import Asking, story_calls
 from tslens.errors import TslensError
@@ -23,19 +24,6 @@ HERE = Path(__file__).parent
 KEY = "sk-loopback-0123456789"
 PRICE = Price(1.0, 2.0, "test")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
-
-
-def load(path, name):
-    """A module by its path: test folders are no packages."""
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-LOOPBACK = load(HERE.parent / "llm" / "loopback.py", "tslens_loopback_of_faults")
-WAYS = load(HERE / "bad_ways.py", "tslens_bad_ways")
 
 
 def go_home(monkeypatch):
@@ -90,17 +78,17 @@ def mutated(value, rng):
     return value
 
 
-@WAYS.way
+@bad_ways.way
 def answers_with_one_thing_odd(handler, answer, rng):
-    WAYS.whole(handler, json.dumps(mutated(json.loads(answer), rng)).encode())
+    bad_ways.whole(handler, json.dumps(mutated(json.loads(answer), rng)).encode())
 
 
 def story_for(body):
     """The text of a good answer: a function of the prompt alone."""
-    return f"Once there was a frog called {LOOPBACK.prompt_of(body['messages'])}. He was glad."
+    return f"Once there was a frog called {loopback.prompt_of(body['messages'])}. He was glad."
 
 
-class BadServer(LOOPBACK.Loopback):
+class BadServer(loopback.Loopback):
     """Answers as a good server does, but goes wrong in ``way`` at the requests for which ``is_bad(number)`` holds.
 
     ``way``: name, or a function like those of ``bad_ways``. Numbers count from 1. ``n_bad``: requests answered so.
@@ -108,7 +96,7 @@ class BadServer(LOOPBACK.Loopback):
 
     def __init__(self, way, is_bad, rng, *, path="/chat/completions", **options):
         super().__init__(before=self._before, answer=story_for, **options)
-        self.way = WAYS.WAYS[way] if isinstance(way, str) else way
+        self.way = bad_ways.WAYS[way] if isinstance(way, str) else way
         self.is_bad = is_bad
         self.rng = rng
         self.path = path
@@ -124,7 +112,7 @@ class BadServer(LOOPBACK.Loopback):
         if path == "/chat/completions":
             _, answer = self.serve_completion(json.loads(content), {})
             answer = json.dumps(answer).encode()
-            if self.way.__name__ in WAYS.FREE:
+            if self.way.__name__ in bad_ways.FREE:
                 self.rows[-1]["usd"] = 0.0
         handler.close_connection = True
         with contextlib.suppress(OSError):
@@ -191,7 +179,7 @@ class Peak:
         self._thread.join()
 
     def _now(self):
-        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / WAYS.MB
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / bad_ways.MB
 
     def _watch(self):
         while not self._is_over.wait(0.004):

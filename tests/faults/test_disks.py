@@ -6,7 +6,6 @@ two lines, no traceback; what stood there before is byte for byte the same, and 
 without fault writes, too. Where a tmpfs can be mounted the disks are real ones; the others are pretended everywhere.
 """
 
-import importlib.util
 import json
 import os
 import re
@@ -17,6 +16,7 @@ from collections import Counter
 from contextlib import nullcontext
 from pathlib import Path
 
+import loopback
 import numpy as np
 import pytest
 
@@ -185,11 +185,7 @@ def disks(stories, tmp_path_factory):
 
 def answering():
     """The server on loopback of the tests of the client: it says what it is asked for."""
-    path = Path(__file__).parents[1] / "llm" / "loopback.py"
-    spec = importlib.util.spec_from_file_location("tslens_loopback_of_disks", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.Loopback()
+    return loopback.Loopback()
 
 
 def write_lines(path, rows):

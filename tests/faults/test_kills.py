@@ -7,7 +7,6 @@ three times in the same folder, then left to end. The jobs run in children of ``
 
 import fcntl
 import gzip
-import importlib.util
 import json
 import os
 import random
@@ -22,6 +21,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import loopback
 import numpy as np
 import pytest
 from safetensors import safe_open
@@ -107,17 +107,12 @@ def forked(tmp_path_factory):
 @pytest.fixture(scope="module")
 def told_by_server(stories):
     """The server of stories: which one it tells depends on the prompt alone."""
-    path = HERE.parent / "llm" / "loopback.py"
-    spec = importlib.util.spec_from_file_location("tslens_loopback", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
 
     def tell(body):
         return stories[sum(body["messages"][-1]["content"].encode()) % len(stories)].text
 
     def start():
-        return module.Loopback(answer=tell, latency_s=0.01)
+        return loopback.Loopback(answer=tell, latency_s=0.01)
 
     return start
 

@@ -7,6 +7,7 @@ import random
 import time
 
 import bad_server as BAD
+import bad_ways
 import pytest
 
 from tslens.corpus.requests.asking import Unanswered, read_story_replies, story_calls
@@ -44,14 +45,14 @@ def undisturbed(tmp_path_factory):
     return found
 
 
-CASES = [(way, number) for number in range(6) for way in sorted(BAD.WAYS.WAYS)]
+CASES = [(way, number) for number in range(6) for way in sorted(bad_ways.WAYS)]
 
 
 def pytest_generate_tests(metafunc):
     if "case" in metafunc.fixturenames:
         is_full = os.environ.get("TSLENS_FAULTS") == "full"  # as `how_many` has it, which is not there yet
         metafunc.parametrize(
-            "case", CASES if is_full else CASES[: len(BAD.WAYS.WAYS) : 4], ids=lambda c: f"{c[0]}-{c[1]}"
+            "case", CASES if is_full else CASES[: len(bad_ways.WAYS) : 4], ids=lambda c: f"{c[0]}-{c[1]}"
         )
 
 
@@ -80,7 +81,7 @@ def test_a_job_is_held_and_resumed(case, undisturbed, tmp_path):
         assert error is None and server.usd <= spent + 1e-12
         for story, other in zip(found, undisturbed, strict=True):
             assert story.text == other.text
-            assert way in BAD.WAYS.KEEPS_WORDS or story == other
+            assert way in bad_ways.KEEPS_WORDS or story == other
         assert server.asked.total() - n_asked == n_missing  # what was answered is not paid again
         assert server.key not in "".join(path.read_text() for path in tmp_path.glob("*.jsonl"))
     gc.collect()
@@ -117,7 +118,7 @@ def test_a_budget_holds_where_a_server_counts_no_tokens(counts, tmp_path):
     usage = dict(zip(("prompt_tokens", "completion_tokens"), counts, strict=True))
 
     def count(handler, answer, rng):
-        BAD.WAYS.whole(handler, BAD.WAYS.altered(answer, usage=usage))
+        bad_ways.whole(handler, bad_ways.altered(answer, usage=usage))
 
     with BAD.BadServer(count, lambda n: True, None) as server:
         worst = max(BAD.PRICE.worst(call) for call in story_calls(40, BAD.asking(server.url)))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import bad_server as BAD
+import bad_ways
 import pytest
 
 from tslens.errors import RunError, TslensError, UsageError
@@ -59,7 +60,7 @@ def test_a_redirect_is_not_followed(how_many, tmp_path):
 
             def redirect(handler, answer, rng, status=status, target=target):
                 to = target.format(port=other.port, own=server.url.split(":")[2].split("/")[0])
-                BAD.WAYS.whole(handler, b"moved", status, Location=to)
+                bad_ways.whole(handler, b"moved", status, Location=to)
 
             with BAD.BadServer(redirect, lambda n: n >= 2, None, path=path) as server:
                 if path != "/chat/completions":

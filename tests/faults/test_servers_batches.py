@@ -5,6 +5,7 @@ import random
 from pathlib import Path
 
 import bad_server as BAD
+import bad_ways
 import pytest
 
 from tslens.errors import RunError
@@ -75,7 +76,7 @@ def test_a_change_of_model_or_fingerprint_is_said_once(tslens, tmp_path, monkeyp
 
 STEPS = ["/files", "/batches", "/batches/batch_0", "/files/file-1/content"]
 BATCH_WAYS = [
-    name for name in sorted(BAD.WAYS.WAYS) if name not in BAD.WAYS.KEEPS_WORDS | {"answers_odd_text"}
+    name for name in sorted(bad_ways.WAYS) if name not in bad_ways.KEEPS_WORDS | {"answers_odd_text"}
 ]
 BATCH_CASES = [(way, step) for way in BATCH_WAYS for step in STEPS]
 
@@ -117,7 +118,7 @@ def test_a_batch_that_never_ends_is_left_after_its_day_and_taken_up_again(tmp_pa
 @pytest.mark.parametrize("name", ["..", ".", "a b", "?x", "\ud800", "", 7, None, ["x"], "x" * 999])
 def test_a_name_that_leads_elsewhere_is_not_asked_for(name, tmp_path):
     def odd(handler, answer, rng):
-        BAD.WAYS.whole(handler, json.dumps({"id": name}).encode())
+        bad_ways.whole(handler, json.dumps({"id": name}).encode())
 
     with BAD.BadServer(odd, lambda n: True, None, path="/files") as server:
         _, error = ask(server.url, tmp_path, is_batch=True, tries=1)

@@ -10,6 +10,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 import bad_server as BAD
+import bad_ways
+import loopback
 import pytest
 
 import tslens as package
@@ -177,9 +179,9 @@ def test_no_error_names_a_key(how_many, tmp_path, monkeypatch, key):
             def fail(handler, answer, rng, status=status, form=form, text=text):
                 body = list(error_bodies(text))[form].encode()
                 if status is None:
-                    BAD.WAYS.put(handler, f"HTTP/1.1 {text}\r\n\r\n".encode())
+                    bad_ways.put(handler, f"HTTP/1.1 {text}\r\n\r\n".encode())
                 else:
-                    BAD.WAYS.whole(handler, body, status, Location=f"/elsewhere?{text}")
+                    bad_ways.whole(handler, body, status, Location=f"/elsewhere?{text}")
 
             server.way = fail
             folder = tmp_path / str(number)
@@ -200,7 +202,7 @@ def test_a_key_is_no_name_of_a_batch_or_file(path, name, tmp_path):
     fields["data"] = [dict(fields)]
 
     def named(handler, answer, rng):
-        BAD.WAYS.whole(handler, json.dumps(fields).encode())
+        bad_ways.whole(handler, json.dumps(fields).encode())
 
     with BAD.BadServer(named, lambda n: True, None, path=path, key=KEY) as server:
         outcomes, error, _ = BAD.ask(with_password(server), tmp_path, 2, is_batch=True, tries=1)
@@ -214,7 +216,7 @@ def test_a_short_key_may_be_a_name_and_is_not_shown(status, tmp_path, monkeypatc
     fields = {"id": SHORT, "status": status, "output_file_id": SHORT, "data": []}
 
     def named(handler, answer, rng):
-        BAD.WAYS.whole(handler, json.dumps(fields).encode())
+        bad_ways.whole(handler, json.dumps(fields).encode())
 
     monkeypatch.setenv("OPENAI_API_KEY", SHORT)
     monkeypatch.setattr("tslens.llm.batch.OVERDUE_S", 0.0)
@@ -282,7 +284,7 @@ def test_no_word_about_a_batch_keeps_a_key(how_many, tmp_path, monkeypatch, key)
 def test_a_password_on_the_command_line_is_in_no_result(tslens, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("c.jsonl").write_text('{"prompt": "Tom had", "completion": " a cat. He ran."}\n')
-    with BAD.LOOPBACK.Loopback(key=KEY) as server:
+    with loopback.Loopback(key=KEY) as server:
         asked = ["--judge", "openai:loop-1", "--price", "1,2", "--html", "g.html"]
         for form in (["--base-url", with_password(server)], [f"--base-url={with_password(server)}"]):
             done = tslens("grade", "--completions", "c.jsonl", *asked, *form)

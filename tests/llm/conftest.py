@@ -1,21 +1,8 @@
 """The loopback server, ledgers and calls that the tests of the client share."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
+import loopback
 import pytest
 from pydantic import BaseModel
-
-
-def load_loopback():
-    """The module ``loopback`` beside this file, by its path: test folders are no packages."""
-    path = Path(__file__).with_name("loopback.py")
-    spec = importlib.util.spec_from_file_location("tslens_loopback", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 class Plan(BaseModel):
@@ -44,18 +31,13 @@ def make_calls():
     return make
 
 
-@pytest.fixture(scope="session")
-def loopback_module():
-    return load_loopback()
-
-
 @pytest.fixture
-def serve(loopback_module, monkeypatch):
+def serve(monkeypatch):
     """Start servers that stop when the test ends; the key is set as a user would set it."""
     running = []
 
     def start(**options):
-        server = loopback_module.Loopback(**options).__enter__()
+        server = loopback.Loopback(**options).__enter__()
         running.append(server)
         monkeypatch.setenv("OPENAI_API_KEY", server.key)
         return server

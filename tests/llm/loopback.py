@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.util
 import json
 import random
 import socket
@@ -16,19 +15,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from loopback_http import Handler, Server
+
 PAID_FAULTS = {"reset", "truncated", "silence", "refusal", "cut", "misfit"}
-
-
-def load_http():
-    """The module ``loopback_http`` beside this file, by its path: test folders are no packages."""
-    path = Path(__file__).with_name("loopback_http.py")
-    spec = importlib.util.spec_from_file_location("tslens_loopback_http", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-HTTP = load_http()
 
 
 def prompt_of(messages):
@@ -110,7 +99,7 @@ class Loopback:
         self.stopping = threading.Event()
         self.connections = set()
         self._log = Path(log).open("a", encoding="utf-8") if log else None  # noqa: SIM115
-        self._http = HTTP.Server(("127.0.0.1", 0), HTTP.Handler)
+        self._http = Server(("127.0.0.1", 0), Handler)
         self._http.loopback = self
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}/v1"
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02})

@@ -1,11 +1,10 @@
 """``tslens grade`` by a large model behind a server that misbehaves, on the wire and in its answers."""
 
-import importlib.util
 import json
-import sys
 from collections import Counter
-from pathlib import Path
 
+import bench_grades as bench
+import loopback
 import pytest
 
 from tslens.grading.prompts import load_beginnings, load_short_prompts
@@ -15,16 +14,6 @@ from tslens.types import Grade
 N_TEXTS = 60
 FAULTS = {"busy": 0.08, "error": 0.05, "reset": 0.05, "truncated": 0.05}
 PRICE = ("--price", "1,2")
-
-
-@pytest.fixture(scope="module")
-def bench():
-    path = Path(__file__).parents[1] / "bench" / "bench_grades.py"
-    spec = importlib.util.spec_from_file_location("bench_grades", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -40,14 +29,14 @@ def grade(tslens, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def texts(tmp_path, bench):
+def texts(tmp_path):
     bench.write_texts(tmp_path / "texts.jsonl", N_TEXTS)
 
 
 @pytest.fixture
-def serve_grades(bench, serve, loopback_module, monkeypatch):
+def serve_grades(serve, monkeypatch):
     """Servers whose model grades by the number of a text, and oddly where the benchmark says so."""
-    monkeypatch.setattr(loopback_module, "Loopback", bench.GradingServer)
+    monkeypatch.setattr(loopback, "Loopback", bench.GradingServer)
 
     def start(**options):
         return serve(**{"answer": bench.answer, "price": (1.0, 2.0), **options})
@@ -60,7 +49,7 @@ def rows_of(folder):
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_each_text_once_and_failures_by_reason(protocol, grade, texts, serve_grades, bench, fast, tmp_path):
+def test_each_text_once_and_failures_by_reason(protocol, grade, texts, serve_grades, fast, tmp_path):
     server = serve_grades(faults=FAULTS)
     command = ("--protocol", protocol, "--no-teacher", "--again", 0, *PRICE, "--budget", 1)
     done = grade(server, *command, "--json")
@@ -97,7 +86,7 @@ def test_what_is_refused_is_told(grade, serve_grades, fast, tmp_path):
     assert found["failures_by_reason"] == {"refusal": 1} and found["means"] == {}
 
 
-def test_the_budget_is_held_and_a_higher_one_goes_on(grade, texts, serve_grades, fast, tmp_path, bench):
+def test_the_budget_is_held_and_a_higher_one_goes_on(grade, texts, serve_grades, fast, tmp_path):
     server = serve_grades(faults=FAULTS)
     command = ("--no-teacher", "--again", 0, *PRICE, "--json")
     done = grade(server, *command, "--budget", 0.03)
@@ -119,7 +108,7 @@ def test_a_dry_run_asks_nothing_and_is_the_worst_case(grade, texts, serve_grades
     assert server.usd <= planned["worst_usd"]
 
 
-def test_killed_twice_it_ends_as_if_nothing_had_happened(bench, tmp_path):
+def test_killed_twice_it_ends_as_if_nothing_had_happened(tmp_path):
     facts = bench.run_scenario(
         tmp_path, n_texts=N_TEXTS, n_kills=2, seed=1, protocol="two_turns", silence_s=5.0, timeout_s=0.7
     )

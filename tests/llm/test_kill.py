@@ -1,24 +1,11 @@
 """Real processes killed with SIGKILL in the middle of a job: the benchmark's scenario, small."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
+import bench_client as bench
 import pytest
 
 
-@pytest.fixture(scope="module")
-def bench():
-    path = Path(__file__).parents[1] / "bench" / "bench_client.py"
-    spec = importlib.util.spec_from_file_location("bench_client", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.parametrize(("mode", "n_calls", "n_kills"), [("single", 150, 2), ("batch", 150, 2)])
-def test_killed_jobs_end_as_if_nothing_had_happened(bench, tmp_path, mode, n_calls, n_kills):
+def test_killed_jobs_end_as_if_nothing_had_happened(tmp_path, mode, n_calls, n_kills):
     facts = bench.run_scenario(
         tmp_path,
         mode=mode,
@@ -38,7 +25,7 @@ def test_killed_jobs_end_as_if_nothing_had_happened(bench, tmp_path, mode, n_cal
         assert facts["good_answers"] == n_calls  # what a batch answered is never asked for again
 
 
-def test_the_budget_holds_across_kills(bench, tmp_path):
+def test_the_budget_holds_across_kills(tmp_path):
     price = bench.read_price("loop-1", bench.PRICE)
     budget = 20 * price.worst(bench.make_calls(1)[0])
     facts = bench.run_scenario(

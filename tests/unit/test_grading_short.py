@@ -1,9 +1,8 @@
 """Answers to short prompts: by rule, by a judge behind a server that misbehaves, and their shares."""
 
-import importlib.util
 import json
-from pathlib import Path
 
+import loopback
 import numpy as np
 import pytest
 from scipy.stats import binomtest
@@ -69,14 +68,10 @@ def test_without_a_judge_what_needs_one_is_counted_and_has_no_outcome():
 @pytest.fixture
 def serve(monkeypatch):
     """Servers on loopback that stop when the test ends."""
-    path = Path(__file__).parents[1] / "llm" / "loopback.py"
-    spec = importlib.util.spec_from_file_location("tslens_loopback_for_short", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     running = []
 
     def start(**options):
-        running.append(module.Loopback(**options).__enter__())
+        running.append(loopback.Loopback(**options).__enter__())
         monkeypatch.setenv("OPENAI_API_KEY", running[-1].key)
         return running[-1]
 
