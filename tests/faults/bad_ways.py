@@ -46,6 +46,7 @@ def head(status=200, **fields):
 
 
 def whole(handler, body, status=200, **fields):
+    fields = {"Connection": "close", **fields}  # as it does, so that nobody asks again on the same one
     put(handler, head(status, Content_Length=len(body), **fields), body)
 
 
