@@ -41,12 +41,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 TEXT_BYTES = 1 << 28  # the longest JSON that is read whole; the largest of our results has some megabytes
-LINE_BYTES = (
-    1 << 24
-)  # the longest line that is read alone: the first, which says what a file is, or one of a ledger
-MOST_VALUES = (
-    1 << 22
-)  # in a text of JSON or a table; the largest of our results has 140,000, at most 200 bytes each
+LINE_BYTES = 1 << 24  # the longest line that is read alone: the first of a file, or one of a ledger
+MOST_VALUES = 1 << 22  # in a JSON text or a table
+MOST_IN_ROWS = 1 << 24  # in all rows of a JSONL text: those of 200,000 neurons, or 500,000 graded texts
 DEEPEST = 64  # levels of lists and objects in each other
 BROKEN = (
     *(KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RecursionError),
@@ -106,19 +103,19 @@ def read_text(path: Path, *, at_most: int = TEXT_BYTES) -> str:
     return read_bytes(path, at_most=at_most).decode("utf-8-sig")
 
 
-def check_values(text: str | bytes, marks: str) -> None:
-    """Raise ValueError for a text with more than ``MOST_VALUES`` of the characters that begin or part its values.
+def check_values(text: str | bytes, marks: str, *, at_most: int = MOST_VALUES) -> None:
+    """Raise ValueError for a text with more than so many of the characters that begin or part its values.
 
     Each value takes memory of its own, however short it is: the text is counted before one is made.
     """
-    if len(text) <= MOST_VALUES:
+    if len(text) <= at_most:
         return
     if isinstance(text, bytes):
         n_values = sum(text.count(mark.encode()) for mark in marks)
     else:
         n_values = sum(text.count(mark) for mark in marks)
-    if n_values > MOST_VALUES:
-        raise ValueError(f"it holds more than {MOST_VALUES:,} values")
+    if n_values > at_most:
+        raise ValueError(f"it holds more than {at_most:,} values")
 
 
 def first_line(path: Path, *, at_most: int = LINE_BYTES) -> bytes:
@@ -167,7 +164,7 @@ def _depth(value: Any) -> int:
 
 def split_rows(text: str) -> list[str]:
     """The lines of a JSONL text; U+2028 ends none. Raises ValueError where all of them hold too many values."""
-    check_values(text, "[{,\n")
+    check_values(text, "[{,\n", at_most=MOST_IN_ROWS)
     return text.split("\n")
 
 

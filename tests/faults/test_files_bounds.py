@@ -7,6 +7,7 @@ import files_fuzz as fuzz
 import pytest
 
 MILLIONS = 2_200_000  # values, each with two of the characters that are counted
+ROWS = 8_500_000  # likewise, in a file of rows
 HEADER = b'{"schema": "tslens.x/1"}\n'
 LONG = 1_500_000_000  # bytes of a hole
 
@@ -22,7 +23,7 @@ def _bombs():
     from tslens.grading.prompts import read_beginnings
     from tslens.grading.short import read_short_prompts
 
-    lists, rows = b"[" + b"[]," * MILLIONS + b"[]]", b"{}\n" * MILLIONS
+    lists, rows = b"[" + b"[]," * MILLIONS + b"[]]", b"{}\n" * ROWS
     return {
         "json": (".json", lists, read_json),
         "objects": (".json", b"[" + b"{}," * MILLIONS + b"{}]", read_json),
@@ -30,7 +31,7 @@ def _bombs():
         "prompts": (".json", lists, read_beginnings),
         "prompts by lines": (".jsonl", rows, read_beginnings),
         "short prompts": (".json", b'{"prompts": ' + lists + b"}", read_short_prompts),
-        "generated": (".jsonl", b'{"prompt": "a"}\n' + b"\n" * 2 * MILLIONS, _read_prompts),
+        "generated": (".jsonl", b'{"prompt": "a"}\n' + b"\n" * 2 * ROWS, _read_prompts),
         "completions": (".jsonl", rows, read_texts),
         "measured completions": (".jsonl", rows, read_completions),
         "scores": (".csv", b"category\n" + b"a," * 2 * MILLIONS, read_scores),
