@@ -31,13 +31,14 @@ demo: install
 	rm -rf demo
 	$(BIN)/tslens demo --out demo
 
+# Three processes for two cores: some tests wait.
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/unit/test_ray.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --ignore tests/unit/test_ray.py
 	$(BIN)/python -m pytest tests/unit/test_ray.py
 
 # All cases of the faults of which make test tries a sample: kills, full disks, broken files, hostile servers.
 test-faults: install
-	TSLENS_FAULTS=full OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --timeout 7200 tests/faults
+	TSLENS_FAULTS=full OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --timeout 7200 tests/faults
 
 lint: install
 	$(BIN)/ruff check .
