@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,18 @@ from tslens.reading import BROKEN, checked
 from tslens.types import HeadScore, Provenance
 
 SCHEMA = "tslens.head_score/1"
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What is read of the first line."""
+
+    model: str
+    checkpoint: str
+    n_stories: int
+    floor: float
+    n_explained: int
+    n_counted: int = 0
 
 
 def save_head_scores(
@@ -41,6 +54,7 @@ def load_head_scores(path: Path) -> tuple[Mapping[str, Any], list[HeadScore]]:
     """Header and rows of such a file. Raises DataError if it is of another schema or broken."""
     header, rows = read_jsonl(path, SCHEMA)
     try:
+        checked(_Header(**{one.name: header[one.name] for one in fields(_Header) if one.name in header}))
         return header, [checked(HeadScore.from_json(row)) for row in rows]
     except BROKEN as error:
         raise DataError(
