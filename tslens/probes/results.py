@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from tslens.errors import DataError
 from tslens.files import read_jsonl, write_results
+from tslens.probes.base import ATTENTION_FLOOR
 from tslens.probes.verdict import HeadsReport
 from tslens.reading import BROKEN, checked
 from tslens.types import HeadScore, Provenance
@@ -18,13 +19,12 @@ SCHEMA = "tslens.head_score/1"
 
 @dataclass(frozen=True)
 class _Header:
-    """What is read of the first line."""
+    """What is read of the first line; rows of one's own need to name the model alone."""
 
     model: str
     checkpoint: str
-    n_stories: int
-    floor: float
-    n_explained: int
+    floor: float = ATTENTION_FLOOR
+    n_explained: int = 0
     n_counted: int = 0
 
 
@@ -54,8 +54,10 @@ def load_head_scores(path: Path) -> tuple[Mapping[str, Any], list[HeadScore]]:
     """Header and rows of such a file. Raises DataError if it is of another schema or broken."""
     header, rows = read_jsonl(path, SCHEMA)
     try:
-        checked(_Header(**{one.name: header[one.name] for one in fields(_Header) if one.name in header}))
-        return header, [checked(HeadScore.from_json(row)) for row in rows]
+        told = checked(
+            _Header(**{one.name: header[one.name] for one in fields(_Header) if one.name in header})
+        )
+        return {**asdict(told), **header}, [checked(HeadScore.from_json(row)) for row in rows]
     except BROKEN as error:
         raise DataError(
             f"A row of {path} is no row of heads: {error}.", "Write the file again with: tslens heads"

@@ -62,7 +62,7 @@ def _heads(part: ModelPart) -> dict[str, Any] | None:
         floor=header["floor"],
         served={name: probe.served for name, probe in probes.items()},
         n_explained=header["n_explained"],
-        n_counted=header.get("n_counted", 0),
+        n_counted=header["n_counted"],
     )
     found: dict[str, Any] = {}
     for row in ranked:
