@@ -6,6 +6,9 @@ import pytest
 
 from tslens.corpus.author import write_stories
 
+pytestmark = pytest.mark.usefixtures("small_scans")
+
+
 STRANGE = (
     "Tom said, \"<script>alert(1); window.hacked = 1</script>\" & '</textarea>' to the cat 🙂. "
     f"שלום עולם, said Mia \u202e backwards. The word was {'a' * 10_000}. It was a good day."

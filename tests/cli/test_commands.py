@@ -10,6 +10,9 @@ from tslens.corpus.author import write_stories
 from tslens.files import read_jsonl
 from tslens.probes.base import find_probes
 
+pytestmark = pytest.mark.usefixtures("small_scans")
+
+
 ROW = {"head", "probe", "position", "value", "low", "high", "mul", "nulls", "excess", "excess_low", "p"}
 ROW |= {"status", "basis", "cause"}
 N_ROWS = sum(len(getattr(probe, "positions", ["word"])) for probe in find_probes().values())

@@ -121,6 +121,7 @@ def test_a_pickle_and_another_architecture(tslens, tmp_path, monkeypatch):
     assert "bert" in done.err
 
 
+@pytest.mark.slow
 def test_neurons_are_those_of_the_same_model_of_ours(tslens, papers_folder, tmp_path, monkeypatch):
     """Random twins differ, so which rows are candidates may; what was measured of a neuron in both may not."""
     monkeypatch.chdir(tmp_path)

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 DATA = Path(os.environ.get("TSLENS_DATA", Path(__file__).parents[3] / "shared" / "data"))
-pytestmark = pytest.mark.filterwarnings("ignore:.*intervals are:UserWarning")  # of six stories
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*intervals are:UserWarning"),  # of six stories
+    pytest.mark.usefixtures("small_scans"),
+]
 
 
 @pytest.fixture

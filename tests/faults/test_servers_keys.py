@@ -169,7 +169,7 @@ OTHER_JSON = [(200, form, offset) for form in (2, 3) for offset in range(12)]
 @pytest.mark.parametrize("key", [KEY, SHORT], ids=["long", "short"])
 def test_no_error_names_a_key(how_many, tmp_path, monkeypatch, key):
     monkeypatch.setenv("OPENAI_API_KEY", key)
-    cases = random.Random(3).sample(CASES, how_many(30, 600)) + OTHER_JSON
+    cases = random.Random(3).sample(CASES, how_many(15, 600)) + OTHER_JSON
     with BAD.BadServer("drips_body", lambda n: True, None, key=key) as server:
         url = with_password(server)
         for number, case in enumerate(cases):

@@ -108,6 +108,7 @@ def test_a_dry_run_asks_nothing_and_is_the_worst_case(grade, texts, serve_grades
     assert server.usd <= planned["worst_usd"]
 
 
+@pytest.mark.slow
 def test_killed_twice_it_ends_as_if_nothing_had_happened(tmp_path):
     facts = bench.run_scenario(
         tmp_path, n_texts=N_TEXTS, n_kills=2, seed=1, protocol="two_turns", silence_s=5.0, timeout_s=0.7

@@ -17,6 +17,9 @@ from tslens.model.transformer import TinyTransformer
 from tslens.probes.base import find_probes
 from tslens.probes.scan import score_heads
 
+pytestmark = pytest.mark.usefixtures("small_scans")
+
+
 BOUND = 1e-4
 KINDS = ["gpt2", "gpt2_untied", "llama", "llama_tied", "gpt_neo"]
 

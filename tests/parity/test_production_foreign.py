@@ -12,6 +12,8 @@ from tslens.model.load import load_model
 from tslens.probes.production.direct import Run, behind_final_norm, unembedding
 from tslens.probes.production.produce import score_production
 
+pytestmark = pytest.mark.usefixtures("small_scans")
+
 
 def their_model(kind, tokenizer):
     """A random model of transformers with norms that are not ones."""

@@ -194,6 +194,7 @@ def test_hand_set_heads_do_their_jobs(author, small):
     assert model.blocks[1].attn.W_O.detach().abs().amax((1, 2)).gt(0).tolist() == [True, False, False, False]
 
 
+@pytest.mark.slow
 def test_the_hand_set_part_names_what_was_not_found(author, small, make_scans_small, monkeypatch):
     monkeypatch.setattr("tslens.probes.induction.N_SEQUENCES", 64)
     probes = choose_probes(["previous_token", "name", "induction"])

@@ -253,6 +253,7 @@ def test_drawn_words_and_features_are_in_the_text(stories, labels):
         assert story.extra["words_pos"] == ["VERB", "NOUN", "ADJ"]
 
 
+@pytest.mark.slow
 def test_every_word_of_the_vocabulary_can_be_asked_for():
     vocabulary = load_vocabulary()
     tables = {"noun": vocabulary.nouns, "verb": vocabulary.verbs, "adjective": vocabulary.adjectives}

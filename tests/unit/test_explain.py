@@ -18,6 +18,9 @@ from tslens.probes.scan import calibrate, score_heads
 from tslens.probes.units import LabelNeeds
 from tslens.types import HeadId, Story
 
+pytestmark = pytest.mark.usefixtures("small_scans")
+
+
 VOCABULARY = 4096  # of the shipped tokenizer
 COPIES = HeadId(0, 0)  # the previous-token head of the hand-set model
 

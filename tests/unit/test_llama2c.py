@@ -19,6 +19,9 @@ from tslens.model.load import find_model, load_model
 from tslens.probes.held_out import loss_on
 from tslens.probes.scan import score_heads
 
+pytestmark = pytest.mark.usefixtures("small_scans")
+
+
 DATA = Path(os.environ.get("TSLENS_DATA", Path(__file__).parents[3] / "shared" / "data"))
 HEADER = (16, 24, 2, 4, 2, 270, 32)  # dim, hidden_dim, n_layers, n_heads, n_kv_heads, vocab_size, max_seq_len
 NAMES = ["attention_norm", "wq", "wk", "wv", "wo", "ffn_norm", "w1", "w2", "w3"]

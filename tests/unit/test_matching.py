@@ -37,6 +37,9 @@ from tslens.provenance import provenance
 from tslens.stats import poisson_weights, second_half
 from tslens.types import HeadId, NeuronId, Story
 
+pytestmark = pytest.mark.usefixtures("small_scans")
+
+
 N_HEADS, D_MLP = 4, 256
 
 

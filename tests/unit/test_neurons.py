@@ -210,8 +210,6 @@ def test_neurons_of_an_untrained_model_have_no_roles(model: TinyTransformer) -> 
     found = classify_neurons(model, STORIES, seed=0)
     assert len(found.roles) == 2 * model.cfg.d_mlp
     assert not [role for role in found.roles if role.status != "no"]
-    again = classify_neurons(model, STORIES, seed=0)
-    assert [one.to_json() for one in again.roles] == [one.to_json() for one in found.roles]
 
 
 def test_too_few_stories_are_refused(model: TinyTransformer) -> None:

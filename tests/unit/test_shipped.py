@@ -27,6 +27,9 @@ from tslens.probes.results import SCHEMA as SCORES_SCHEMA
 from tslens.run_folder import METRICS_SCHEMA
 from tslens.types import Story
 
+pytestmark = pytest.mark.usefixtures("small_scans")
+
+
 TRAINING = Path(__file__).parents[2] / "training"
 LOSS = TextLoss("real stories", 9, 2.5, 0.9)
 

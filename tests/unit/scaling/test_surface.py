@@ -23,7 +23,7 @@ def test_without_noise_the_exponent_is_exact(simulated):
     assert losses[1] == losses.min()
 
 
-@pytest.mark.parametrize(("n_sizes", "sd_run"), [(10, 0.006), (6, 0.012)])
+@pytest.mark.parametrize(("n_sizes", "sd_run"), [(10, 0.006), pytest.param(6, 0.012, marks=pytest.mark.slow)])
 def test_the_interval_holds_the_truth(simulated, n_sizes, sd_run):
     rng = np.random.default_rng(n_sizes)
     held = 0
