@@ -1,6 +1,7 @@
 """Chromium, and how every test opens a page in it: from a file, listening for all that the page says or asks for."""
 
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,17 @@ def with_luminance():
     that a colour may be given in any way and may let the other through.
     """
     return lambda lines: f"() => {{{LUMINANCE}{lines}}}"
+
+
+@pytest.fixture(scope="session")
+def until():
+    """Waits until a script is true of a page. Playwright's own way evaluates text in the page, which its policy forbids
+    from the second look on."""
+
+    def wait(page, script, argument=None):
+        deadline = time.monotonic() + 30
+        while not page.evaluate(script, argument):
+            assert time.monotonic() < deadline, script
+            page.wait_for_timeout(20)
+
+    return wait

@@ -16,7 +16,7 @@ def test_there_are_pages():
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_opens_and_works(visit, name):
+def test_a_page_opens_and_works(visit, until, name):
     page = visit(REPORTS / name, viewport={"width": 1280, "height": 900})
     assert page.locator("h1").inner_text() and page.locator("h2:visible").count() >= 2
     assert "Where this comes from" in page.locator("footer").inner_text()
@@ -25,7 +25,7 @@ def test_a_page_opens_and_works(visit, name):
     if page.locator("#pattern").count():
         page.locator("#pattern").scroll_into_view_if_needed()
         page.wait_for_selector(DRAWN)
-        _follows_links(page)
+        _follows_links(page, until)
     for width in (1280, 390):
         page.set_viewport_size({"width": width, "height": 844})
         assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -56,9 +56,9 @@ def _filters(page):
     assert table.locator("tbody tr:visible").count() == before > 0
 
 
-def _follows_links(page):
+def _follows_links(page, until):
     """Another head's card takes the place of the first one's."""
     shown = page.locator("#head").inner_text()
     others = page.locator("#heads a").evaluate_all("all => all.map((one) => one.hash)")
     page.locator(f"#heads a[href='{next(one for one in others if one[1:] not in shown)}']").click()
-    page.wait_for_function("(before) => document.getElementById('head').innerText !== before", arg=shown)
+    until(page, "(before) => document.getElementById('head').innerText !== before", shown)

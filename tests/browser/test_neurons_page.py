@@ -66,11 +66,11 @@ def test_the_strongest_neuron_is_shown_first(visit, report):
     assert page.locator("#written q").count() == 20
 
 
-def test_a_row_and_an_address_choose_a_neuron(visit):
+def test_a_row_and_an_address_choose_a_neuron(visit, until):
     page = visit("neurons.html", "#L0N18")
     assert page.inner_text("#head").startswith("L0N18")
     page.locator("#scores tbody tr", has_text="L0N174").locator("td").nth(1).click()
-    page.wait_for_function("document.getElementById('head').textContent.startsWith('L0N174')")
+    until(page, "document.getElementById('head').textContent.startsWith('L0N174')")
     assert page.evaluate("location.hash") == "#L0N174"
 
 
@@ -107,12 +107,12 @@ def test_all_columns_of_the_table_are_seen_at_once(visit, width):
     assert not page.locator("#sideways").is_visible()
 
 
-def test_a_narrow_page_says_that_the_table_goes_on(visit):
+def test_a_narrow_page_says_that_the_table_goes_on(visit, until):
     page = visit("neurons.html", viewport={"width": 400, "height": 900})
     assert page.locator("#neurons .box").evaluate("box => box.scrollWidth > box.clientWidth")
     assert "scroll it sideways" in page.locator("#sideways:visible").inner_text()
     page.set_viewport_size({"width": 1920, "height": 900})
-    page.wait_for_function("document.getElementById('sideways').hidden")
+    until(page, "document.getElementById('sideways').hidden")
 
 
 def test_a_text_is_coloured_by_the_activation(visit):

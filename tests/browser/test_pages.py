@@ -164,7 +164,7 @@ def test_filters_narrow_the_table(visit, pages) -> None:
     assert shown(page, 0) == ["L0H11"] * 3
 
 
-def test_choosing_a_head_draws_its_pattern(visit, pages) -> None:
+def test_choosing_a_head_draws_its_pattern(visit, until, pages) -> None:
     page = visit(pages.heads)
     page.locator("#map a", has_text="L0H5").click()
     wait_for_head(page, "L0H5")
@@ -176,7 +176,7 @@ def test_choosing_a_head_draws_its_pattern(visit, pages) -> None:
     wait_for_head(page, "L0H0")
     page.locator("#pattern").scroll_into_view_if_needed()
     page.wait_for_selector("#pattern[aria-label*='L0H0 '] canvas")
-    page.wait_for_function(BLUE_PIXELS)
+    until(page, BLUE_PIXELS)
     assert page.locator("#heads a canvas").count() == len(HEADS)
     assert page.locator("#profile rect").count() == 64
 

@@ -74,7 +74,7 @@ def visit(visit, path):
     return partial(visit, path)
 
 
-def test_first_sight_tells_all_models_and_sorts(visit):
+def test_first_sight_tells_all_models_and_sorts(visit, until):
     page = visit()
     names = page.locator("#all-models tbody th")
     assert names.all_text_contents() == ["l1_h256", "l1_h64"]  # as they were named
@@ -84,17 +84,17 @@ def test_first_sight_tells_all_models_and_sorts(visit):
     drawings = page.locator("#studies img")
     assert drawings.count() >= 2
     drawings.first.scroll_into_view_if_needed()
-    page.wait_for_function("document.querySelector('#studies img').naturalWidth > 0")
+    until(page, "document.querySelector('#studies img').naturalWidth > 0")
     assert page.locator("#studies figure details table tbody tr").count() > 5
 
 
-def test_from_a_low_grade_to_a_head_and_back(visit):
+def test_from_a_low_grade_to_a_head_and_back(visit, until):
     page = visit("#m/l1_h256/texts")
     rows = page.locator("table.list tbody tr")
     assert [row.split("\t")[1].strip() for row in rows.all_inner_texts()] == ["2.0", "7.0"]
     rows.first.locator("a").click()
     page.locator(".reading span").nth(6).click()
-    page.wait_for_function("location.hash.endsWith('/6') && document.querySelector('.card h2 q')")
+    until(page, "location.hash.endsWith('/6') && document.querySelector('.card h2 q')")
     assert "Tom" in page.locator(".card h2").inner_text()
     first = page.locator(".bars li").first
     assert "L0H3" in first.inner_text() and "+1.25" in first.inner_text()
