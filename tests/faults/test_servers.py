@@ -76,13 +76,19 @@ def test_a_job_is_held_and_resumed(case, undisturbed, tmp_path):
         assert error is None or len(prompts) < N_STORIES
         assert server.usd <= spent + 1e-12
         server.is_bad = lambda n: False
-        asked = {prompt: server.asked[prompt] for prompt in prompts}
+        idle_by = (
+            time.monotonic() + 2
+        )  # requests that were on their way when the job ended are counted by then
+        while server.connections and time.monotonic() < idle_by:
+            time.sleep(0.01)
+        asked, n_asked = {prompt: server.asked[prompt] for prompt in prompts}, server.asked.total()
         found, error, spent = ask(server, tmp_path, concurrency=concurrency, retry_failed=True)
         assert error is None and server.usd <= spent + 1e-12
         for story, other in zip(found, undisturbed, strict=True):
             assert story.text == other.text
             assert way in bad_ways.KEEPS_WORDS or story == other
         assert all(server.asked[prompt] == n > 0 for prompt, n in asked.items())  # is not paid again
+        assert server.asked.total() - n_asked == N_STORIES - len(prompts)
         assert server.key not in "".join(path.read_text() for path in tmp_path.glob("*.jsonl"))
     gc.collect()
 

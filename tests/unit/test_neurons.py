@@ -212,6 +212,12 @@ def test_neurons_of_an_untrained_model_have_no_roles(model: TinyTransformer) -> 
     assert not [role for role in found.roles if role.status != "no"]
 
 
+@pytest.mark.slow
+def test_neurons_are_the_same_twice(model: TinyTransformer) -> None:
+    one, other = (classify_neurons(model, STORIES, seed=0) for _ in range(2))
+    assert [role.to_json() for role in one.roles] == [role.to_json() for role in other.roles]
+
+
 def test_too_few_stories_are_refused(model: TinyTransformer) -> None:
     with pytest.raises(ProbeInputError, match="too few"):
         classify_neurons(model, STORIES[:3], seed=0)
