@@ -6,9 +6,14 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tslens.types import Story
+
+# The same cases in every run, however slow the machine is.
+hypothesis.settings.register_profile("same", derandomize=True, database=None, deadline=None)
+hypothesis.settings.load_profile("same")
 
 NAMES = ["Tom", "Lily", "Ben", "Mia", "Sam", "Anna"]
 THINGS = ["ball", "cake", "kite", "banana", "trumpet", "elephant"]

@@ -32,6 +32,7 @@ def browser():
     Of a module, not of the session: playwright keeps an event loop running in this thread for as long as it is open.
     """
     sync_api = pytest.importorskip("playwright.sync_api")
+    sync_api.expect.set_options(timeout=30_000)  # where other tests are slow too
     path = _chromium()
     if path is None:
         pytest.skip("no Chromium on this machine; make browser installs one")

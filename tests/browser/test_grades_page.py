@@ -251,18 +251,19 @@ def test_five_thousand_texts_are_small_and_open_quickly(browser, tmp_path):
     write_grades_page(path, models, header={})
     assert 4_500_000 < path.stat().st_size < MOST_BYTES
     assert "To stay below 8 MB" not in path.read_text(encoding="utf-8")
-    seconds = []
+    opened, turned = [], []
     for _ in range(3):  # the best of three: other work may slow this machine
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         start = time.perf_counter()
         page.goto(path.as_uri(), wait_until="load")
         cards(page).first.wait_for(state="visible")
         page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-        seconds.append(time.perf_counter() - start)
+        opened.append(time.perf_counter() - start)
         start = time.perf_counter()
         page.locator("#after").click()
         page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-        assert time.perf_counter() - start < 1.0 and cards(page).count() == 10
+        turned.append(time.perf_counter() - start)
+        assert cards(page).count() == 10
         page.close()
-    print(f"opened in {min(seconds):.2f} s")
-    assert min(seconds) < MOST_SECONDS
+    print(f"opened in {min(opened):.2f} s")
+    assert min(opened) < MOST_SECONDS and min(turned) < 1.0

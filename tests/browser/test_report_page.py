@@ -1,5 +1,6 @@
 """The report in Chromium: quiet, offline, links lead on and back, by mouse, keyboard and search; texts are data."""
 
+import re
 from functools import partial
 from pathlib import Path
 
@@ -74,6 +75,12 @@ def visit(visit, path):
     return partial(visit, path)
 
 
+def wait_for(page, address, shown):
+    """The page follows its address, a moment after a click or a key has changed it."""
+    sync_api.expect(page).to_have_url(re.compile(rf"{re.escape(address)}$"))
+    sync_api.expect(page.locator(shown).first).to_be_visible()
+
+
 def test_first_sight_tells_all_models_and_sorts(visit, until):
     page = visit()
     names = page.locator("#all-models tbody th")
@@ -106,23 +113,22 @@ def test_from_a_low_grade_to_a_head_and_back(visit, until):
     card.locator("a", has_text="text b").first.click()
     page.locator(".reading").wait_for()
     assert page.locator("select").input_value() == "change L0H3"
-    for expected in ("#m/l1_h256/texts", "#m/l1_h256", "#models"):
+    for address, shown in (("/texts", "table.list"), ("#m/l1_h256", "#part"), ("#models", "#overview")):
         page.keyboard.press("Escape")
-        assert page.evaluate("location.hash") == expected
-    assert page.locator("#overview").is_visible()
+        wait_for(page, address, shown)
 
 
 def test_heads_and_what_they_carry_lead_to_each_other(visit):
     page = visit("#m/l1_h256/heads/L0H15")
     assert page.locator("a.tile").count() == 16
     page.locator(".card a", has_text="tense").first.click()
-    assert page.evaluate("location.hash") == "#m/l1_h256/map/L0H15"
-    page.locator("table.map").wait_for()
+    wait_for(page, "#m/l1_h256/map/L0H15", "table.map")
     assert page.locator("table.map tr.chosen th").inner_text().startswith("L0H15")
     page.locator(".card a", has_text="What L0H15 looks at").click()
-    assert page.evaluate("location.hash") == "#m/l1_h256/heads/L0H15"
+    wait_for(page, "#m/l1_h256/heads/L0H15", "a.tile")
     page.keyboard.press("k")
-    assert page.evaluate("location.hash") == "#m/l1_h256/heads/L0H14"
+    sync_api.expect(page.locator(".card h2")).to_have_text(re.compile(r"^L0H14\b"))
+    assert page.url.endswith("#m/l1_h256/heads/L0H14")
 
 
 def test_costs_are_those_of_the_map_and_what_is_cut_is_said(visit):
@@ -132,11 +138,11 @@ def test_costs_are_those_of_the_map_and_what_is_cut_is_said(visit):
     told = page.locator("table.map tr", has_text="L0H15").locator("td").first.inner_text()
     assert float(told.replace("−", "-")) == pytest.approx(costs["L0H15"], abs=6e-4)
     page.goto(page.url.replace("map/L0H15", "texts/0"))
-    assert "cut at 10 of 17 tokens" in page.locator("#part").inner_text()
+    sync_api.expect(page.locator("#part")).to_contain_text("cut at 10 of 17 tokens")
     page.keyboard.press("j")
-    assert page.evaluate("location.hash") == "#m/l1_h256/texts/1"
+    wait_for(page, "#m/l1_h256/texts/1", ".reading")
     page.goto(page.url.split("#")[0] + "#m/l9/heads")
-    assert page.locator("#lost").is_visible()
+    wait_for(page, "#m/l9/heads", "#lost")
 
 
 def test_patterns_are_drawn(visit):
@@ -144,6 +150,7 @@ def test_patterns_are_drawn(visit):
     page.locator(".pattern").scroll_into_view_if_needed()
     page.wait_for_selector(".pattern canvas, .pattern svg, .pattern img, .pattern table")
     page.goto(page.url.replace("heads/L0H3", "texts/1/head L0H3/8"))
+    page.locator(".reading").wait_for()
     shares = page.locator(".reading span").evaluate_all(
         "all => all.map((one) => one.style.getPropertyValue('--x'))"
     )
@@ -169,11 +176,11 @@ def test_search_finds_heads_parts_and_words_of_texts(visit):
     assert results.count() >= 1
     page.locator("#search").fill("upon time")
     results.first.locator("a").click()
-    assert page.evaluate("location.hash").startswith("#m/")
-    assert not page.locator("#results").is_visible()
+    sync_api.expect(page).to_have_url(re.compile("#m/"))
+    sync_api.expect(page.locator("#results")).to_be_hidden()
     page.locator("#search").fill("l0h15 l1_h256")
     page.locator("#search").press("Enter")
-    assert page.evaluate("location.hash") == "#m/l1_h256/map/L0H15"  # what carries something comes first
+    wait_for(page, "#m/l1_h256/map/L0H15", "table.map")  # what carries something comes first
     page.locator("#search").fill("<script>")
     assert "<script>window.hacked=1</script>" in results.first.inner_text()
 
@@ -182,7 +189,7 @@ def test_what_was_not_measured_says_how_to(visit):
     page = visit("#m/l1_h64/heads")
     assert "tslens heads --model l1_h64" in page.locator("#part").inner_text()
     page.goto(page.url.replace("heads", "map"))
-    assert "tslens link --model l1_h64" in page.locator("#part").inner_text()
+    sync_api.expect(page.locator("#part")).to_contain_text("tslens link --model l1_h64")
 
 
 def test_each_figure_says_where_it_comes_from(visit):
@@ -200,9 +207,9 @@ def test_each_figure_says_where_it_comes_from(visit):
     page.locator(".card ol a").first.hover()
     assert "texts, read anew: this page" in panel.inner_text()
     panel.locator("a").click()
-    assert page.evaluate("location.hash") == "#m/l1_h256/origin"
+    wait_for(page, "#m/l1_h256/origin", "#part")
     page.locator("#sources").click()
-    assert not panel.is_visible()
+    sync_api.expect(panel).to_be_hidden()
     assert "tslens grade --model l1_h64" in visit("#models").locator("#lacking").inner_html()
 
 

@@ -22,6 +22,7 @@ def report(found, missing=()):
     return AuditReport((case,), (check,), missing, 0, "author:60:10000")
 
 
+@pytest.mark.usefixtures("small_scans")
 def test_a_part_of_it(tslens, tmp_path):
     done = tslens("audit", "heads", "--quick", "--only", "random", "--json")
     assert done.code == 0, done.err

@@ -105,12 +105,9 @@ def _status(name):
 
 
 def tries(n):
-    """Settings of hypothesis: ``n`` cases, the same in every run."""
+    """Settings of hypothesis: ``n`` cases."""
     return settings(
         max_examples=n,
-        derandomize=True,
-        database=None,
-        deadline=None,
         suppress_health_check=list(HealthCheck),
         phases=[Phase.explicit, Phase.generate, Phase.shrink],
     )

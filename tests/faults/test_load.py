@@ -1,7 +1,8 @@
 """Memory does not grow with the number of stories, for import, annotation and a scan.
 
 Each runs in a process of its own over one stream of made-up stories. When so many have been read, and again at four
-times as many, what is free is given back to the system, and the memory that is left is read.
+times as many, what is free is given back to the system, and the memory that is left is read. What stays with a story
+stays every time; a page that the system or a library keeps for itself does not: the least of three processes counts.
 """
 
 from __future__ import annotations
@@ -134,10 +135,13 @@ def test_memory_does_not_grow_with_the_stories(
             pytest.skip("no parser is installed")
     few = how_many(*what.few)
     source = write_stories(tmp_path / "s.jsonl", 4 * few + 50, n_words=what.n_words, are_new=what.are_new)
-    for first, last in memory_kb(stage, source, tmp_path / "made", [few, 4 * few]):
-        assert last - first < how_many(*what.margin_kb), (
-            f"{last - first} KB more at {4 * few} stories than at {few}"
-        )
+    margin, grown = how_many(*what.margin_kb), list[int]()
+    for attempt in range(3):
+        read = memory_kb(stage, source, tmp_path / str(attempt), [few, 4 * few])
+        grown.append(max(last - first for first, last in read))
+        if grown[-1] < margin:
+            break
+    assert min(grown) < margin, f"{grown} KB more at {4 * few} stories than at {few}"
 
 
 def test_a_shard_is_written_as_it_comes(tmp_path: Path) -> None:

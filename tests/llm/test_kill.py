@@ -3,8 +3,12 @@
 import bench_client as bench
 import pytest
 
+ONCE_MORE = pytest.mark.slow  # the suite of faults kills single requests too
 
-@pytest.mark.parametrize(("mode", "n_calls", "n_kills"), [("single", 150, 2), ("batch", 150, 2)])
+
+@pytest.mark.parametrize(
+    ("mode", "n_calls", "n_kills"), [pytest.param("single", 150, 2, marks=ONCE_MORE), ("batch", 150, 2)]
+)
 def test_killed_jobs_end_as_if_nothing_had_happened(tmp_path, mode, n_calls, n_kills):
     facts = bench.run_scenario(
         tmp_path,

@@ -136,7 +136,7 @@ def test_reading_only_writes_nothing(tmp_path, make_calls):
     assert not (tmp_path / "absent").exists()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 @given(share=st.floats(0, 1))
 def test_a_kill_at_any_byte_leaves_a_ledger_that_opens(tmp_path_factory, make_calls, share):
     folder = tmp_path_factory.mktemp("torn")

@@ -121,6 +121,7 @@ class _StoppedError(Exception):
     """Stands for a crash."""
 
 
+@pytest.mark.slow  # the next test resumes too
 def test_two_processes_resume(corpus, alone, tmp_path, monkeypatch):
     """A run that one process began and left unfinished, brought to its end by two."""
     from tslens.train import loop

@@ -135,7 +135,10 @@ def test_a_run_that_is_killed_at_its_end_has_each_row_once(corpus, tmp_path, mon
     assert (15, "train") in [row[:2] for row in rows[0]]  # what is left after the last full row of metrics
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+ONCE_MORE = pytest.mark.slow  # the suite of faults kills trainings too
+
+
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGKILL, marks=ONCE_MORE), signal.SIGINT])
 def test_a_killed_process_resumes_bit_for_bit(corpus, tmp_path, number):
     whole, killed = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
     seconds = "0" if number == signal.SIGKILL else "1e9"  # Ctrl-C saves the state itself

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from tslens.corpus.stories import is_validation
 from tslens.errors import DataError, ModelError, UsageError
 from tslens.files import read_json, read_jsonl, write_json
 from tslens.model import shipped
@@ -267,7 +268,7 @@ def maker(package, told, tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:.*below 30 intervals:UserWarning")  # few of 40 stories have direct speech
-def test_making_the_cells_once_and_the_table(maker, package, tmp_path, capsys):
+def test_making_the_cells_once_and_the_table(maker, package, told, tmp_path, capsys):
     assert maker.main([]) == 0
     story, instruct = shipped_models()
     assert (story.packaged, instruct.packaged) == (True, False)
@@ -296,6 +297,11 @@ def test_making_the_cells_once_and_the_table(maker, package, tmp_path, capsys):
     assert text.endswith("after\n")
     assert "old" not in text
     assert f"{story.val_bits_per_byte:.3f}" in text
+    # probes leave out training stories by the hash of the story, which is not that of the text after its prompt
+    digests = open_shipped(instruct).train_digests
+    read = {story.digest for story in told if not is_validation(story)} & digests
+    assert len(read) > 0.8 * sum(not is_validation(story) for story in told)
+    assert not digests & {story.digest for story in told if is_validation(story)}
     # what is done is passed over
     before = (story.path / "model.json").stat().st_mtime_ns
     assert maker.main([]) == 0
@@ -306,7 +312,6 @@ def test_making_the_cells_once_and_the_table(maker, package, tmp_path, capsys):
 
 
 def test_losses_are_of_the_rounded_weights_on_all_held_out_stories(maker, tmp_path, told):
-    from tslens.corpus.stories import is_validation
     from tslens.model.loss import evaluate, loss_per_target
 
     assert maker.main(["--only", "l1_h32"]) == 0
@@ -320,19 +325,6 @@ def test_losses_are_of_the_rounded_weights_on_all_held_out_stories(maker, tmp_pa
     assert loss.loss_nats == pytest.approx(report.loss_nats, abs=1e-6)
     assert loss.bits_per_byte == pytest.approx(report.bits_per_byte, abs=1e-6)
     assert not model.train_digests & {story.digest for story in real}
-
-
-@pytest.mark.filterwarnings("ignore:.*below 30 intervals:UserWarning")
-def test_stories_inside_instruction_texts_count_as_read(maker, told):
-    """Probes leave out training stories by the hash of the story, which is not that of the text after its prompt."""
-    from tslens.corpus.stories import is_validation
-
-    assert maker.main(["--only", "l1_h32-instruct"]) == 0
-    (found,) = shipped_models()
-    digests = open_shipped(found).train_digests
-    read = {story.digest for story in told if not is_validation(story)} & digests
-    assert len(read) > 0.8 * sum(not is_validation(story) for story in told)
-    assert not digests & {story.digest for story in told if is_validation(story)}
 
 
 def test_a_slice_leaves_a_run_that_goes_on(maker, capsys):

@@ -5,7 +5,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tslens.corpus import stories
@@ -39,7 +39,6 @@ def test_normalise_tidies_white_space_and_nothing_else(text: str, expected: str)
     assert normalise(text) == expected
 
 
-@settings(database=None, deadline=None)
 @given(st.text(alphabet=st.sampled_from("ab \t\r\n\u00a0.é")))
 def test_normalised_text_stays_as_it_is(text: str) -> None:
     once = normalise(text)

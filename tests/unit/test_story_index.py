@@ -74,7 +74,7 @@ WORDS = st.sampled_from(
 TEXTS = st.lists(WORDS, max_size=14).map(" ".join)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(TEXTS, min_size=1, max_size=7), st.lists(TEXTS, min_size=1, max_size=3), st.data())
 def test_small_corpora(tmp_path_factory, texts, asked, data):
     index = build(texts, tmp_path_factory.mktemp("index"))
@@ -87,7 +87,7 @@ def test_small_corpora(tmp_path_factory, texts, asked, data):
         check_against_hand(index, texts, text, leave_out, before)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(max_size=40))
 def test_the_word_rule_is_that_of_find_words(text):
     assert words_of(text) == [text[a:b].lower().replace("’", "'") for a, b in find_words(text)]

@@ -32,7 +32,7 @@ def tokenizer() -> StoryTokenizer:
     return StoryTokenizer.train(STORIES, vocab_size=400)
 
 
-@settings(database=None, deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.text())
 @example(END)
 @example(f"a {END}{END}\n")

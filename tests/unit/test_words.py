@@ -89,7 +89,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(database=None, deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.lists(PIECES, max_size=25).map("".join) | st.text(max_size=30))
 def test_sentences_hold_every_character_once(text: str) -> None:
     end = 0
@@ -103,7 +103,6 @@ def test_sentences_hold_every_character_once(text: str) -> None:
     assert not text[end:].strip()
 
 
-@settings(database=None, deadline=None)
 @given(st.text(max_size=40))
 def test_words_and_punctuation_share_the_text_out(text: str) -> None:
     spans = sorted(find_words(text) + find_punctuation(text))
@@ -164,7 +163,7 @@ def tokenizer() -> StoryTokenizer:
     return StoryTokenizer.train([Story(text)] * 3, vocab_size=310)
 
 
-@settings(database=None, deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.lists(PIECES | st.sampled_from(["Tom", "didn't", "Zoë", " the"]), max_size=30).map("".join))
 @example("Once upon a time, Tom ran... 😀 well-known Zoë.")
 def test_labels_agree_with_the_characters(tokenizer: StoryTokenizer, text: str) -> None:
