@@ -12,14 +12,15 @@ install: $(STAMP)
 
 # Hashes are checked of all but torch. What builds packages comes first, so that no build fetches anything; the second
 # line for torch brings what only its builds for GPUs need. Compiled is by all processors, where pip takes one; some
-# files of packages are for other versions of Python.
+# files of packages are for other versions of Python. The mode of installation puts this folder on Python's path: else a
+# script beside a clone that is named tslens would import the clone's folder.
 $(STAMP): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(PIP) --no-deps --no-compile $(TORCH)
 	sed -n '/^setuptools==/,/[^\\]$$/p' constraints.txt > $(VENV)/build.txt
 	$(PIP) --no-deps --require-hashes -r $(VENV)/build.txt
 	$(PIP) --no-deps --no-compile --require-hashes --no-build-isolation -r constraints.txt
-	$(PIP) --no-deps --no-build-isolation -e .
+	$(PIP) --no-deps --no-build-isolation --config-settings editable_mode=compat -e .
 	$(PIP) $(TORCH)
 	$(BIN)/python -m pip check
 	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib tslens || true

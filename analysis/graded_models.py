@@ -16,19 +16,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from tslens.files import atomic_write, write_json
 from tslens.grading.results import TRUE_ENDING, load_grades, side_file
 from tslens.grading.rubric import CRITERIA
 from tslens.grading.summary import paired
 from tslens.model.shipped import shipped_models
-from tslens.types import Grade
 
 ON_PAGE = ("shipped:l1_h64", "shipped:l1_h256", "shipped:l4_h64", "shipped:l4_h128")
 JUDGE = ["--judge", "local"]
@@ -104,7 +100,7 @@ def ending_table(files: Mapping[str, Path]) -> list[str]:
     lines = ["| true ending less | " + " | ".join(CRITERIA) + " |", "|---|" + "---|" * len(CRITERIA)]
     for label, file in files.items():
         endings = load_grades(side_file(file, TRUE_ENDING)).grades
-        found = paired(endings, _of_prompts(load_grades(file).grades))
+        found = paired(endings, load_grades(file).grades)
         cells = []
         for name in CRITERIA:
             one = found[name]
@@ -112,21 +108,6 @@ def ending_table(files: Mapping[str, Path]) -> list[str]:
             cells.append(f"{star}{one.mean:+.2f}{star} ({one.low:+.2f} to {one.high:+.2f})")
         lines.append(f"| {label} | {' | '.join(cells)} |")
     return lines
-
-
-def _of_prompts(grades: Sequence[Grade]) -> list[Grade]:
-    """One grade a prompt: the means of its completions."""
-    of: dict[str, list[Grade]] = {}
-    for one in grades:
-        of.setdefault(one.graded.prompt_id, []).append(one)
-    return [
-        replace(
-            mine[0],
-            graded=replace(mine[0].graded, sample=0),
-            **{name: float(np.mean([getattr(one, name) for one in mine])) for name in CRITERIA},  # type: ignore[arg-type]
-        )
-        for mine in of.values()
-    ]
 
 
 def row_of(label: str, bits: float | None, found: Mapping[str, Any], seconds: float | None) -> dict[str, Any]:

@@ -267,8 +267,12 @@ def check_writable(folder: Path) -> None:
     """Raise RunError now if no file can be written to a folder later. Folders that are made for the trial go again."""
     made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     try:
-        with suppress(_UnwantedError), atomic_write(folder / "probe"):
+        with suppress(_UnwantedError), atomic_write(folder / "tried"):
             raise _UnwantedError
+    except RunError as error:
+        if isinstance(error.__cause__, OSError):
+            raise _cannot_write(folder, error.__cause__) from error
+        raise
     finally:
         for parent in made:
             with suppress(OSError):

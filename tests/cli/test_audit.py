@@ -22,8 +22,8 @@ def report(found, missing=()):
     return AuditReport((case,), (check,), missing, 0, "author:60:10000")
 
 
-@pytest.mark.usefixtures("small_scans")
-def test_a_part_of_it(tslens, tmp_path):
+def test_a_part_of_it(tslens, tmp_path, make_scans_small, monkeypatch):
+    make_scans_small(monkeypatch)
     done = tslens("audit", "heads", "--quick", "--only", "random", "--json")
     assert done.code == 0, done.err
     assert done.err.splitlines()[0].startswith("tslens audit heads: ") and "(seed 0)" in done.err

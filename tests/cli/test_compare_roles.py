@@ -67,7 +67,7 @@ def test_what_is_said_where_nothing_differs(tslens, project, short):
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        (("l1_h64",), "1 models are not compared"),
+        (("l1_h64",), "not 1."),
         (("l1_h64", "l1_h128", "l2_h64"), "grades of several are compared with --judge"),
         (("l1_h64", "l1_h128", "--html", "p.html"), "tslens heads --model l1_h64 --html p.html"),
         (("a.jsonl", "b.jsonl"), "--judge local"),

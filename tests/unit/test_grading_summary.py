@@ -82,6 +82,13 @@ def test_differences_are_paired_by_prompt():
     assert paired(mine, some)["plot"].n == 24
 
 
+def test_all_completions_count_against_one_true_ending():
+    mine, theirs = grades(0.8, seed=1), [one for one in grades(seed=2) if one.graded.sample == 0]
+    expected = (table(mine, "plot") - table(theirs, "plot")).mean()
+    for found, sign in ((paired(mine, theirs)["plot"], 1), (paired(theirs[::-1], mine)["plot"], -1)):
+        assert (found.mean, found.n_prompts, found.n) == (pytest.approx(sign * expected), 12, 12)
+
+
 def test_so_many_prompts_would_show_a_difference():
     """With as many as it says, eight of ten studies find it."""
     n = prompts_needed(grades(seed=1, n_prompts=200), grades(seed=2, n_prompts=200), "plot", difference=0.5)

@@ -39,21 +39,21 @@ _WRITTEN_BESIDE = ("--runs", "--cache")  # of studies: where they would train or
 
 @dataclass(frozen=True)
 class Recorded:
-    """A record, the data files that it speaks of, and what was run: words, without a shell.
+    """A record, the data files that it speaks of, and what was run, as it was typed.
 
     ``seconds``: what it took, None where that is not said.
     """
 
     path: Path
     files: tuple[Path, ...]
-    command: tuple[str, ...]
+    typed: str
     data: Mapping[str, str]
     seconds: float | None
 
     @property
-    def words(self) -> str:
-        """The command as it is typed."""
-        return shlex.join(self.command)
+    def command(self) -> tuple[str, ...]:
+        """Its words, without a shell."""
+        return tuple(shlex.split(self.typed))
 
 
 def find_records(path: Path) -> list[Recorded]:
@@ -109,7 +109,7 @@ def _read(record: Path, files: tuple[Path, ...]) -> Recorded:
     if not isinstance(found, dict) or not isinstance(command, str):
         raise DataError(f"{record} names no command.", "Make the result again.")
     try:
-        words = tuple(shlex.split(command))
+        shlex.split(command)
     except ValueError as error:
         raise DataError(f"The command in {record} cannot be read: {error}.", "Make it again.") from error
     data, sha256 = found.get("data", ""), found.get("data_sha256", {})
@@ -119,20 +119,20 @@ def _read(record: Path, files: tuple[Path, ...]) -> Recorded:
         isinstance(text, str) for pair in known.items() for text in pair
     ):
         raise DataError(f"{record} does not say what data it read, or how long it took.", "Make it again.")
-    return Recorded(record, files, words, known, None if seconds is None else float(seconds))
+    return Recorded(record, files, command, known, None if seconds is None else float(seconds))
 
 
 def _by_command(records: Sequence[Recorded]) -> list[Recorded]:
     """Records with one command are of one run, which is repeated once; it took as long as the longest says."""
-    found: dict[tuple[str, ...], Recorded] = {}
+    found: dict[str, Recorded] = {}
     for one in records:
-        before = found.get(one.command)
+        before = found.get(one.typed)
         if before is not None:
             seconds = max((s for s in (before.seconds, one.seconds) if s is not None), default=None)
             one = Recorded(
-                before.path, before.files + one.files, one.command, {**before.data, **one.data}, seconds
+                before.path, before.files + one.files, one.typed, {**before.data, **one.data}, seconds
             )
-        found[one.command] = one
+        found[one.typed] = one
     return list(found.values())
 
 
@@ -168,25 +168,25 @@ def to_repeat(record: Recorded, out: Path, more: Sequence[str] = ()) -> tuple[li
         if words[1] not in MEASURING:
             raise UsageError(
                 f"tslens {words[1]} is not repeated: it does more than measure.",
-                f"Run it yourself: {record.words}",
+                f"Run it yourself: {record.typed}",
             )
         if any("openai:" in word or word.partition("=")[0] in _ASKS for word in words):
-            raise UsageError("It asks a large model, which costs.", f"Run it yourself: {record.words}")
+            raise UsageError("It asks a large model, which costs.", f"Run it yourself: {record.typed}")
         # -P: the folder where one stands may be a stranger's, and its modules are not ours
         return [sys.executable, "-P", "-m", "tslens", *_redirected(words[1:], out)], Path()
     script = Path(words[0]) if words else Path()
     if script.suffix == ".py" and script.parent == Path("analysis"):
         if any(word.endswith(";") for word in words):
-            raise UsageError("It took several steps, some of them by hand.", f"They were: {record.words}")
+            raise UsageError("It took several steps, some of them by hand.", f"They were: {record.typed}")
         if not (PROJECT / script).exists():
             raise UsageError(f"There is no {script} here.", "Studies come with the source of tslens.")
         if any(_is_option(word, _WRITTEN_BESIDE) for word in words):
-            raise UsageError("It names a second place to write to.", f"Run it yourself: {record.words}")
+            raise UsageError("It names a second place to write to.", f"Run it yourself: {record.typed}")
         if f'"{_OUT}"' not in (PROJECT / script).read_text(encoding="utf-8"):
-            raise UsageError(f"{script} writes to one place only.", f"Run it yourself: {record.words}")
+            raise UsageError(f"{script} writes to one place only.", f"Run it yourself: {record.typed}")
         return [sys.executable, str(script), *_redirected(words[1:], out)], PROJECT
     raise UsageError(
-        f'"{record.words[:80]}" is no command that is repeated.', "Only commands of tslens and studies are."
+        f'"{record.typed[:80]}" is no command that is repeated.', "Only commands of tslens and studies are."
     )
 
 

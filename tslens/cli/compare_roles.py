@@ -61,7 +61,7 @@ def check_roles_asked(models: Sequence[str], html: Path | None) -> None:
         raise UsageError("Files of grades are compared by their judge.", "Say which: --judge local.")
     if len(models) != 2:
         raise UsageError(
-            f"{len(models)} models are not compared role by role: two are.",
+            f"Two models are compared role by role, not {len(models)}.",
             "Name two. The grades of several are compared with --judge, as in --judge local.",
         )
     if html is not None:

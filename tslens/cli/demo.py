@@ -27,7 +27,7 @@ def demo(
 
     Example: tslens demo
     """
-    say(f"tslens demo: {stories} stories, then {minutes:g} minutes of training (seed {seed})")
+    say(f"tslens demo: {stories} stories, then {minutes:g} min of training (seed {seed})")
     from tslens.cli.heads import N_STORIES, scan_model
     from tslens.cli.train import open_corpus, run_training, show_result
     from tslens.config import train_config

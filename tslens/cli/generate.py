@@ -68,20 +68,21 @@ def generate(
     say(source.note)
     loaded = open_model(source, device=options.resolve_device(device))
     names = [str(one) for one in components]
-    if names:
-        say(f"written without {', '.join(names)}")
     n_asked = len(texts) * max(samples, 0)
-    with ablated(loaded, components), progress_bar("writing", n_asked) as (bar, task):
-        done = complete(
-            loaded,
-            texts,
-            samples=samples,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            seed=seed,
-            progress=lambda n: bar.update(task, completed=n, note=f"{n} of {n_asked}"),
-        )
+    with ablated(loaded, components):
+        if names:
+            say(f"written without {', '.join(names)}")
+        with progress_bar("writing", n_asked) as (bar, task):
+            done = complete(
+                loaded,
+                texts,
+                samples=samples,
+                max_tokens=max_tokens,
+                temperature=temperature,
+                top_k=top_k,
+                seed=seed,
+                progress=lambda n: bar.update(task, completed=n, note=f"{n} of {n_asked}"),
+            )
     without: dict[str, Any] = {"ablated": names} if names else {}
     rows = [
         {"prompt": c.prompt, "completion": c.completion, "sample": c.sample, "seed": c.seed} for c in done

@@ -129,8 +129,7 @@ def look(
         _show_all(tokens, patterns)
     else:
         _show_one(tokens, patterns[chosen], chosen)
-    if html is not None:
-        show(f"wrote {html}")
+    show(f"wrote {html}" if html is not None else "The picture: add --html look.html.")
 
 
 def _chosen(head: str | None, n_layers: int, n_heads: int) -> HeadId | None:
@@ -171,7 +170,7 @@ def _show_all(tokens: list[str], patterns: dict[HeadId, np.ndarray]) -> None:
     show_table(
         ["<head>", "first", "previous", "itself", "<looks most at (mean share, position, token)>"], rows
     )
-    show("One head in full: add --head L0H0. The picture: add --html look.html.")
+    show("One head in full: add --head L0H0.")
 
 
 def _name(tokens: list[str], position: int) -> str:

@@ -136,6 +136,7 @@ def train(
     from tslens.cli.train_grid import RayOptions, run_cells
     from tslens.cli.train_plan import show_plan
     from tslens.errors import UsageError
+    from tslens.files import check_writable
     from tslens.train.record import is_begun
 
     check_options(model, grid, plan, gpu, launcher, (workers, gpu_fraction, address), tensorboard=tensorboard)
@@ -163,6 +164,8 @@ def train(
     where = device if on_ray and not plan else options.resolve_device(device)
     if grid is None and not plan:
         is_begun(cells[0].run, resume)  # what would be refused is, before the stories are read
+    if not plan and "WORLD_SIZE" not in os.environ:  # processes of torchrun would be in each other's way
+        check_writable(cells[0].run.path)
     corpus = open_corpus(data, first.vocab_size)
     if plan:
         show_plan(cells, corpus, device=where, gpu=gpu, as_json=as_json)

@@ -67,7 +67,7 @@ def verify(
     found: list[dict[str, Any]] = []
     for number, record in enumerate(records, start=1):
         expected = "" if record.seconds is None else f", took {duration(record.seconds)} when recorded"
-        say(f"{number} of {len(records)}: {shlex.join([*record.command, *extra])}{expected}")
+        say(f"{number} of {len(records)}: {' '.join([record.typed, *(more or '').split()])}{expected}")
         with _folder(out, number, len(records)) as folder:
             try:
                 absent = absent_data(record)
@@ -125,7 +125,7 @@ def _run(command: Sequence[str], where: Path, record: Recorded) -> None:
     done = subprocess.run(command, cwd=where, stdout=subprocess.DEVNULL, check=False)
     if done.returncode not in (0, 1, PARTLY):  # 1: an audit of which a check fails; its cases are written
         raise RunError(
-            f"The command ended with exit code {done.returncode}.", f"See above; it was: {record.words}"
+            f"The command ended with exit code {done.returncode}.", f"See above; it was: {record.typed}"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -27,7 +28,7 @@ def map_chunks(
     ``work`` must be a function that can be pickled, and must not depend on how items are parted. With one process it
     runs here; else in fresh processes ("spawn"), which a script must start under ``if __name__ == "__main__"``.
     At most two chunks per process are held. An error in ``work`` is raised here; leaving the iterator early
-    ends the processes, and so does a kill of this one.
+    ends the processes, and so does a kill of this one; Ctrl-C is for this one alone, and they end with it.
     """
     chunks = _chunks(iter(items), chunk_size)
     if n_processes == 1:
@@ -35,7 +36,7 @@ def map_chunks(
             yield from work(chunk)
         return
     with _safe_path():
-        pool = ProcessPoolExecutor(n_processes, mp_context=get_context("spawn"), initializer=_end_with_parent)
+        pool = ProcessPoolExecutor(n_processes, mp_context=get_context("spawn"), initializer=_begin)
     try:
         running: deque[Future[list[U]]] = deque()
         for chunk in chunks:
@@ -49,9 +50,10 @@ def map_chunks(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _end_with_parent() -> None:
-    """Have this process end when the one that started it is gone: killed, that one tells it nothing, and it would
-    wait for work for ever."""
+def _begin() -> None:
+    """Leave Ctrl-C to the process that started this one, and end when that one is gone: killed, it tells nothing, and
+    this one would wait for work for ever."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
     assert parent is not None
 

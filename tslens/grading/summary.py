@@ -2,8 +2,6 @@
 
 Completions of one prompt are alike, so prompts are what is resampled: a mean is over prompts of the mean over their
 completions, and its interval is that of a t-test over prompts. Two models compare on the same prompts only.
-
-Axes: prompt.
 """
 
 from __future__ import annotations
@@ -14,7 +12,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 from scipy.stats import norm, t
 
 from tslens.grading.rubric import AGE_GROUPS, CRITERIA, AgeGroup, Criterion
@@ -87,25 +84,25 @@ def summarise(outcomes: Iterable[Grade | GradeFailure]) -> Summary:
     found = Summary({}, ages, len(grades), failures)
     if not grades or found.failure_rate > MOST_FAILURES:
         return found
-    means = {name: _mean(_of_prompts(grades, name), len(grades)) for name in CRITERIA}
+    means = {name: _mean(_of_prompts(grades, name).values(), len(grades)) for name in CRITERIA}
     return Summary(means, ages, len(grades), failures)
 
 
 def paired(mine: Iterable[Grade], theirs: Iterable[Grade]) -> Mapping[Criterion, Mean]:
-    """Mean difference of two models on the texts that both have a grade for: same prompt, same number of the sample."""
-    first, second = (
-        {_place(one): one for one in grades if not one.graded.repeat} for grades in (mine, theirs)
-    )
-    both = sorted(first.keys() & second.keys())
+    """Mean difference of two models over the prompts that both have a grade for: of each the mean of its completions.
+
+    One side may have fewer completions of a prompt, as true endings have one; ``n`` counts those of that side.
+    """
+    first, second = ([one for one in grades if not one.graded.repeat] for grades in (mine, theirs))
+    both = {one.graded.prompt_id for one in first} & {one.graded.prompt_id for one in second}
+    first, second = ([one for one in side if one.graded.prompt_id in both] for side in (first, second))
     if not both:
         return {}
+    n = min(len(first), len(second))
     found: dict[Criterion, Mean] = {}
     for name in CRITERIA:
-        of_prompt: dict[str, list[float]] = {}
-        for place in both:
-            difference = getattr(first[place], name) - getattr(second[place], name)
-            of_prompt.setdefault(place[0], []).append(difference)
-        found[name] = _mean(np.array([float(np.mean(values)) for values in of_prompt.values()]), len(both))
+        of_first, of_second = _of_prompts(first, name), _of_prompts(second, name)
+        found[name] = _mean([mean - of_second[prompt] for prompt, mean in of_first.items()], n)
     return found
 
 
@@ -125,18 +122,16 @@ def prompts_needed(
     return max(2, math.ceil((wanted * deviation / difference) ** 2))
 
 
-def _place(one: Grade) -> tuple[str, int]:
-    return one.graded.prompt_id, one.graded.sample
-
-
-def _of_prompts(grades: Sequence[Grade], name: Criterion) -> Float[np.ndarray, " prompt"]:
+def _of_prompts(grades: Sequence[Grade], name: Criterion) -> dict[str, float]:
+    """Mean over the completions of each prompt."""
     of_prompt: dict[str, list[float]] = {}
     for one in grades:
         of_prompt.setdefault(one.graded.prompt_id, []).append(float(getattr(one, name)))
-    return np.array([np.mean(values) for values in of_prompt.values()])
+    return {prompt: float(np.mean(values)) for prompt, values in of_prompt.items()}
 
 
-def _mean(of_prompts: Float[np.ndarray, " prompt"], n: int) -> Mean:
+def _mean(values: Iterable[float], n: int) -> Mean:
+    of_prompts = np.array([*values], dtype=float)
     mean, n_prompts = float(of_prompts.mean()), len(of_prompts)
     if n_prompts < 2:
         return Mean(mean, None, None, n_prompts, n)

@@ -28,7 +28,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Difference:
-    """The first model's grades minus the second's, on the same prompts and numbers of the sample."""
+    """The first model's grades minus the second's, on the same prompts."""
 
     first: str
     second: str

@@ -27,9 +27,12 @@ def write_neuron_text_page(
     """Write the page: one HTML file without scripts. Raises RunError where ``path`` cannot be written."""
     largest = max(map(abs, activations)) or 1.0
     strongest = max(range(len(tokens)), key=lambda pos: activations[pos])
+    found = (
+        "is strongest at" if activations[strongest] > 0 else "does not fire in this text: it is highest at"
+    )
     page = build_page(
         title=f"Where {neuron} of {model} fires",
-        lead=f"{neuron} is strongest at \u201c{tokens[strongest].strip() or tokens[strongest]}\u201d "
+        lead=f"{neuron} {found} \u201c{tokens[strongest].strip() or tokens[strongest]}\u201d "
         f"({signed(activations[strongest])}).",
         header={"model": model, **header},
         main='<section>\n<h2>In the text</h2>\n<p class="hint">Colour: the activation at each token, the '

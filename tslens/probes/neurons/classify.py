@@ -99,7 +99,7 @@ def classify_neurons(
     if not eligible.any():
         raise ProbeInputError(
             f"{read.n_stories} stories are too few: no label is on enough tokens of enough of them.",
-            "Give more stories with --n-stories.",
+            "Give more stories (--n-stories); those that the model was trained on are left out.",
         )
     for_twins = list(_first(iter(first), TWIN_STORIES))
     twins = TwinNull.of((_of_twin(twin, for_twins, layers, labels) for twin in _twins(model, seed)), eligible)

@@ -72,7 +72,10 @@ def studies_section(studies: Sequence[Study]) -> str:
         f"{''.join(map(_drawing, study.drawings))}</article>\n"
         for study in studies
     ]
-    return f'<section id="studies">\n<h2>Size and time</h2>\n{"".join(parts)}</section>\n'
+    hint = (
+        '<p class="hint">Studies that stand in the folders of results, of these models and of others.</p>\n'
+    )
+    return f'<section id="studies">\n<h2>Size and time</h2>\n{hint}{"".join(parts)}</section>\n'
 
 
 def _drawing(path: Path) -> str:
