@@ -1,8 +1,8 @@
 """How often 95% intervals of means, ratios and shares hold the truth: 93 to 97 of 100, with 30 clusters or more.
 
-Each case is data as the field has them, drawn again and again; what is counted is whether the interval that tslens
-prints holds the truth. `TSLENS_FAULTS=full` draws 4,000 times with 30, 60 and 200 clusters, the sample 200 times with
-30. The sample is a part of the full set.
+Each case is data as the field has them, drawn again and again (``interval_counts``); what is counted is whether the
+interval that tslens prints holds the truth. `TSLENS_FAULTS=full` draws 4,000 times with 30, 60 and 200 clusters, the
+sample 200 times with 30. The sample is a part of the full set.
 
 BEYOND has what no interval of so few clusters can be asked for, and FALLS how far short it falls. Where a tenth of 30
 clusters say anything at all, one sample in 24 holds none of them, and one in five no more than one.
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from interval_counts import LOT, SIZES, ends_of, gather, lots, weights_of
 from scipy.stats import norm
 
 from tslens.corpus.diversity import estimates
@@ -22,46 +23,11 @@ from tslens.grading import summary
 from tslens.link.clustered import ClusteredMeans
 from tslens.link.sizes.contrasts import Quantity, linear
 from tslens.link.sizes.measured import Measured, SizeRow
-from tslens.stats import BootstrapSums, poisson_weights
-
-LOT = 200  # draws that share their bootstrap weights
-SIZES = (30, 60, 200)
-HOLDS = (0.93, 0.97)
+from tslens.stats import BootstrapSums
 
 
-@cache
-def weights_of(lot, n):
-    return poisson_weights(lot, range(1000 * lot, 1000 * lot + n))
-
-
-def lots(how_many):
-    """Pairs of a size and a number of a lot."""
-    return [(n, lot) for n in SIZES[: how_many(1, 3)] for lot in range(how_many(1, 20))]
-
-
-def check(name, found, bounds=None):
-    """``found``: by size, of each draw whether the truth lies below, and above. A sample is allowed its own chance, the
-    full count one standard deviation."""
-    wrong = []
-    for n, sides in found.items():
-        below, above = np.concatenate(sides, 1).mean(1)
-        n_draws = sum(side.shape[1] for side in sides)
-        covered = 1 - below - above
-        chance = (3.5 if n_draws < 1000 else 1.0) * (0.05 * 0.95 / n_draws) ** 0.5
-        print(f"{name} | {n} | {covered:.3f} | missed below {below:.3f}, above {above:.3f} | {n_draws}")
-        low, high = (bounds or {}).get(n, HOLDS)
-        if not low - chance <= covered <= high + chance:
-            wrong.append((name, n, float(covered)))
-    assert not wrong, wrong
-
-
-def sides(ends, truth):
-    low, high = ends
-    return np.stack([np.asarray(low) > truth + 1e-12, np.asarray(high) < truth - 1e-12])
-
-
-def ends_of(intervals):
-    return np.array([one.low for one in intervals]), np.array([one.high for one in intervals])
+def weights(lot, n):
+    return weights_of(lot, tuple(range(1000 * lot, 1000 * lot + n)))
 
 
 # Means over clusters ----------------------------------------------------------------------------------------
@@ -99,15 +65,15 @@ def test_the_studentised_interval_of_a_mean(name, how_many):
         x, truth = {**MEANS, **BEYOND}[name](np.random.default_rng([n, lot]), (n, 1, LOT))
         sums = BootstrapSums(1, LOT)
         present = torch.ones(n, 1, dtype=torch.bool)
-        sums.add(torch.from_numpy(x), present, torch.from_numpy(weights_of(lot, n)), present[:, 0])
+        sums.add(torch.from_numpy(x), present, torch.from_numpy(weights(lot, n)), present[:, 0])
         low, high = sums.means().interval()
-        found.setdefault(n, []).append(sides((low[0], high[0]), truth))
-    check(f"mean, {name}", found, FALLS.get(name))
+        found.setdefault(n, []).append((low[0], high[0]))
+    gather(f"mean, {name}", found, truth, FALLS.get(name))
 
 
 def test_the_interval_of_a_difference_of_two_sets(how_many, monkeypatch):
     """Diversity: words of a story in one corpus, and in another of other spread."""
-    monkeypatch.setattr(estimates, "poisson_weights", lambda seed, keys: weights_of(seed, len(keys)))
+    monkeypatch.setattr(estimates, "poisson_weights", lambda seed, keys: weights(seed, len(keys)))
     found = {}
     for n, lot in lots(how_many):
         rng = np.random.default_rng([n, lot, 2])
@@ -117,8 +83,8 @@ def test_the_interval_of_a_difference_of_two_sets(how_many, monkeypatch):
             estimates.estimate_difference("words", pair, (range(n), range(n)), seed=lot)
             for pair in zip(one, other, strict=True)
         ]
-        found.setdefault(n, []).append(sides(ends_of(told), truth))
-    check("difference of two sets, words", found)
+        found.setdefault(n, []).append(ends_of(told))
+    gather("difference of two sets, words", found, truth)
 
 
 # Ratios of sums over clusters -------------------------------------------------------------------------------
@@ -171,10 +137,9 @@ def test_the_studentised_interval_of_a_ratio(name, how_many):
     found = {}
     for n, lot in lots(how_many):
         values, counts = RATIOS[name](np.random.default_rng([n, lot, 3]), (n, LOT))
-        means = ClusteredMeans.of(weights_of(lot, n), values, counts)
-        told = ends_of([means.interval(i) for i in range(LOT)])
-        found.setdefault(n, []).append(sides(told, truth_of(name)))
-    check(f"ratio, {name}", found)
+        means = ClusteredMeans.of(weights(lot, n), values, counts)
+        found.setdefault(n, []).append(ends_of(means.interval(i) for i in range(LOT)))
+    gather(f"ratio, {name}", found, truth_of(name))
 
 
 @pytest.mark.parametrize("name", RATIOS)
@@ -184,8 +149,8 @@ def test_students_interval_of_a_ratio(name, how_many):
     for n, lot in lots(how_many):
         values, counts = RATIOS[name](np.random.default_rng([n, lot, 3]), (n, LOT))
         told = ends_of([Measured((*range(n),), values[:, i], counts[:, i]).interval() for i in range(LOT)])
-        found.setdefault(n, []).append(sides(told, truth_of(name)))
-    check(f"ratio by Student's t, {name}", found, STUDENT_FALLS.get(name))
+        found.setdefault(n, []).append(told)
+    gather(f"ratio by Student's t, {name}", found, truth_of(name), STUDENT_FALLS.get(name))
 
 
 def real():
@@ -205,13 +170,12 @@ def test_intervals_of_what_real_stories_say(name, how_many):
     truth, found, by_t = sums.sum() / counts.sum(), {}, {}
     for n, lot in lots(how_many):
         drawn = np.random.default_rng([n, lot, 4]).integers(len(sums), size=(n, LOT))
-        means = ClusteredMeans.of(weights_of(lot, n), sums[drawn], counts[drawn])
-        told = ends_of([means.interval(i) for i in range(LOT)])
-        found.setdefault(n, []).append(sides(told, truth))
+        means = ClusteredMeans.of(weights(lot, n), sums[drawn], counts[drawn])
+        found.setdefault(n, []).append(ends_of(means.interval(i) for i in range(LOT)))
         student = [Measured((*range(n),), sums[at], counts[at]).interval() for at in drawn.T]
-        by_t.setdefault(n, []).append(sides(ends_of(student), truth))
-    check(f"real {name}", found)
-    check(f"real {name}, Student's t", by_t)
+        by_t.setdefault(n, []).append(ends_of(student))
+    gather(f"real {name}", found, truth)
+    gather(f"real {name}, Student's t", by_t, truth)
 
 
 # Means of grades, paired; contrasts of models ---------------------------------------------------------------
@@ -227,13 +191,11 @@ def test_the_interval_of_a_mean_grade_and_of_a_paired_difference(how_many):
     for n, lot in lots(how_many):
         rng = np.random.default_rng([n, lot, 5])
         told = clean(rng.normal(6.5, 1.2, (LOT, n, 1)) + rng.normal(0, 0.8, (LOT, n, 3))).mean(2)
-        grades.setdefault(n, []).append(sides(ends_of([summary._mean(row, 3 * n) for row in told]), truth))
+        grades.setdefault(n, []).append(ends_of(summary._mean(row, 3 * n) for row in told))
         lost = mixture(rng, (LOT, n, 3))[0].mean(2)
-        pairs.setdefault(n, []).append(
-            sides(ends_of([summary._mean(row, 3 * n) for row in lost]), 0.34 * 0.8)
-        )
-    check("mean grade", grades)
-    check("paired difference of grades", pairs)
+        pairs.setdefault(n, []).append(ends_of(summary._mean(row, 3 * n) for row in lost))
+    gather("mean grade", grades, truth)
+    gather("paired difference of grades", pairs, 0.34 * 0.8)
 
 
 def test_the_interval_of_a_contrast_of_models(how_many):
@@ -249,8 +211,8 @@ def test_the_interval_of_a_contrast_of_models(how_many):
                 _row(i, Measured((*map(str, range(n)),), x, counts)) for i, x in enumerate((values, better))
             ]
             told.append(linear([Quantity((row,), "x") for row in reversed(rows)], [1, -1]))
-        found.setdefault(n, []).append(sides(ends_of(told), 0.2))
-    check("contrast of two models", found, {30: (0.90, 0.95)})
+        found.setdefault(n, []).append(ends_of(told))
+    gather("contrast of two models", found, 0.2, {30: (0.90, 0.95)})
 
 
 def _row(number, measured):
@@ -283,12 +245,12 @@ def test_the_interval_of_a_share(p, n_answers, how_many):
     for n, lot in lots(how_many):
         rng = np.random.default_rng([n, lot, 7])
         told = [Measured((*range(n),), *draw(rng, n)).share_interval() for _ in range(LOT)]
-        found.setdefault(n, []).append(sides(ends_of(told), p))
+        found.setdefault(n, []).append(ends_of(told))
     few = (
         60 if n_answers == 1 else 30
     )  # clusters up to which even a half of right answers comes in coarse steps
     wide = {n: (0.93, 0.97 if n * p * (1 - p) > 10 and n > few else 1.0) for n in SIZES}
-    check(f"share {p}, {n_answers or 'unequal'} a prompt", found, wide)
+    gather(f"share {p}, {n_answers or 'unequal'} a prompt", found, p, wide)
 
 
 def test_a_share_interval_is_no_wider_than_it_must_be():

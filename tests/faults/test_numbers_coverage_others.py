@@ -5,11 +5,11 @@ As ``test_numbers_coverage``, with 4,000, 2,000 and 1,000 draws of 30, 60 and 20
 The exponent of scaling is counted by ``analysis/scaling_check.py``.
 """
 
-from functools import cache
-
+import interval_counts
 import numpy as np
 import pytest
 import torch
+from interval_counts import SIZES, gather, hold, weights_of
 from scipy.stats import norm
 
 from tslens.audit import judge_figures
@@ -18,34 +18,23 @@ from tslens.link.conjecture import figures
 from tslens.link.emergence.changes import SHIFT, find_change
 from tslens.probes.kinds.deviance import Deviances
 from tslens.probes.kinds.rule import judge_kinds
-from tslens.probes.matching.moments import bootstrap_correlations, correlation_interval, story_moments
+from tslens.probes.matching.moments import bootstrap_correlations, story_moments
 from tslens.probes.neurons.codes import encode, error_over_stories, influence, placements
 from tslens.probes.programs.estimates import percentile_interval
 from tslens.probes.weights import agreement as ranks
-from tslens.stats import BootstrapSums, poisson_weights
+from tslens.stats import BootstrapSums, percentile_ends
 from tslens.types import HeadId
 
-SIZES, DRAWS = (30, 60, 200), (4000, 2000, 1000)
-HOLDS = (0.93, 0.97)
-SEEDS = 20  # different sets of bootstrap weights
+FEW = 400  # bootstrap replicates
 FALLS = {
-    # a bootstrap of n clusters has the spread of n - 1, and percentiles of a normal law, not Student's
-    "correlation of neurons 0.1": {30: (0.91, 0.95)},
-    "correlation of neurons 0.6": {30: (0.91, 0.95)},
-    "correlation of neurons 0.95": {30: (0.91, 0.95)},
     "agreement, ac2": {30: (0.91, 0.96), 60: (0.92, 0.96)},
     "rank correlation 0.9": {30: (0.93, 0.985), 60: (0.93, 0.98)},  # wide near 1
 }
 
 
-@cache
-def weights_of(seed, keys, n_replicates=400):
-    return poisson_weights(seed, keys, n_replicates)
-
-
 @pytest.fixture(autouse=True)
 def few_replicates(monkeypatch):
-    def weights(seed, keys, n_replicates=400):
+    def weights(seed, keys, n_replicates=FEW):
         return weights_of(seed, tuple(keys), n_replicates)
 
     for module in (judge_figures, figures):
@@ -53,27 +42,7 @@ def few_replicates(monkeypatch):
 
 
 def count(name, draw, truth, how_many):
-    """``draw(rng, n, seed)``: an interval with ``low`` and ``high``."""
-    wrong = []
-    for n, n_full in zip(SIZES[: how_many(1, 3)], DRAWS, strict=False):
-        n_draws, ends = how_many(100, n_full), []
-        for i in range(n_draws):
-            found = draw(np.random.default_rng([n, i]), n, i % SEEDS)
-            ends.append((found.low, found.high))
-        wrong += hold(name, n, np.array([end for end in ends if end[0] is not None], dtype=float).T, truth)
-    assert not wrong, wrong
-
-
-def hold(name, n, ends, truth):
-    """What is wrong with so many intervals [end, draw]; nothing if they hold the truth as often as they should.
-
-    A sample is allowed its own chance, the full count one standard deviation.
-    """
-    below, above, n_draws = (ends[0] > truth).mean(), (ends[1] < truth).mean(), ends.shape[1]
-    covered, chance = 1 - below - above, (3.5 if n_draws < 1000 else 1.0) * (0.05 * 0.95 / n_draws) ** 0.5
-    print(f"{name} | {n} | {covered:.3f} | missed below {below:.3f}, above {above:.3f} | {n_draws}")
-    low, high = FALLS.get(name, {}).get(n, HOLDS)
-    return [] if low - chance <= covered <= high + chance else [(name, n, float(covered))]
+    interval_counts.count(name, draw, truth, how_many, bounds=FALLS.get(name))
 
 
 # Judges -----------------------------------------------------------------------------------------------------
@@ -177,13 +146,6 @@ def vectorised(how_many, lot=200):
             yield n, np.random.default_rng([n, seed, 9]), seed, lot
 
 
-def gather(name, found, truth):
-    wrong = []
-    for n, parts in found.items():
-        wrong += hold(name, n, np.concatenate(parts, 1), truth)
-    assert not wrong, wrong
-
-
 def test_shares_of_a_total_of_heads(how_many):
     """Kinds of head: ratios of deviances over stories, studentised; programs: one less such a ratio, percentiles."""
     kinds, programs = {}, {}
@@ -195,10 +157,10 @@ def test_shares_of_a_total_of_heads(how_many):
         rows = judge_kinds(heads, found, range(1000 * seed, 1000 * seed + n), twins=0.0, seed=seed)
         shares = [row.shares["unique_distance"] for row in rows]
         kinds.setdefault(n, []).append(np.array([(one.low, one.high) for one in shares]).T)
-        sums = BootstrapSums(2, lot, 400)
+        sums = BootstrapSums(2, lot, FEW)
         present = torch.ones(n, 2, dtype=torch.bool)
         both = torch.from_numpy(np.stack([left["both"], total], 1))
-        weights = torch.from_numpy(weights_of(seed, tuple(range(n))))
+        weights = torch.from_numpy(weights_of(seed, tuple(range(n)), FEW))
         sums.add(both, present, weights, present[:, 0])
         mean = sums.means().mean
         told = [percentile_interval(1 - mean[:, 0, i] / mean[:, 1, i]) for i in range(lot)]
@@ -212,7 +174,7 @@ FORMS = {"distance": 0.6, "tokens": 0.7, "parts": 0.5, "both": 0.3}
 
 @pytest.mark.parametrize("rho", [0.1, 0.6, 0.95])
 def test_correlations_of_neurons_of_two_models(rho, how_many):
-    """30 tokens of a story, which share much; basic bootstrap on Fisher's scale."""
+    """30 tokens of a story, which share much; percentiles with Student's tails."""
     found = {}
     for n, rng, seed, lot in vectorised(how_many, 100):
         shared = rng.normal(size=(n, 1, lot)) * 0.5 + rng.normal(size=(n, 30, lot))
@@ -223,10 +185,10 @@ def test_correlations_of_neurons_of_two_models(rho, how_many):
         )
         x, y = (torch.from_numpy(one.reshape(-1, lot)) for one in (x, y))
         moments = story_moments(x, y, [30] * n).numpy()
-        weights = weights_of(seed, tuple(range(n)))
-        told = correlation_interval(bootstrap_correlations(moments, np.full(n, 30.0), weights))
+        weights = weights_of(seed, tuple(range(n)), FEW)
+        told = percentile_ends(bootstrap_correlations(moments, np.full(n, 30.0), weights), n)
         found.setdefault(n, []).append(np.stack(told))
-    gather(f"correlation of neurons {rho}", found, rho)
+    gather(f"correlation of neurons {rho}", found, rho, FALLS.get(f"correlation of neurons {rho}"))
 
 
 def test_rank_correlations_of_weights_over_heads(how_many):

@@ -25,7 +25,6 @@ from tslens.probes.matching.match import match_models
 from tslens.probes.matching.moments import (
     Covariances,
     bootstrap_correlations,
-    correlation_interval,
     random_rotation,
     rotated_correlation,
     story_moments,
@@ -34,7 +33,7 @@ from tslens.probes.matching.reading import QUERIES, activations, attention_rows,
 from tslens.probes.matching.results import SCHEMA, load_match, save_match
 from tslens.probes.matching.verdict import PROGRAM, Measured, judge_pairs
 from tslens.provenance import provenance
-from tslens.stats import poisson_weights, second_half
+from tslens.stats import percentile_ends, poisson_weights, second_half
 from tslens.types import HeadId, NeuronId, Story
 
 pytestmark = pytest.mark.usefixtures("small_scans")
@@ -140,7 +139,7 @@ def test_correlations_over_resampled_stories(columns):
     story = np.repeat(np.arange(12), n_tokens)
     picked = np.repeat(np.arange(len(x)), weights[7, story].astype(int))
     assert found[7, 0] == pytest.approx(np.corrcoef(x[picked, 0], y[picked, 0])[0, 1], abs=1e-6)
-    low, high = correlation_interval(found)
+    low, high = percentile_ends(found, 12)
     assert (low[:5] < found[0, :5]).all() and (found[0, :5] < high[:5]).all() and (high < 1).all()
 
 
@@ -158,6 +157,7 @@ def measured(values, nulls, programs, error=0.01):
     return Measured(
         units=[(HeadId(0, i), HeadId(0, i)) for i in range(n)],
         replicates=value,
+        n_stories=12,
         low=value[0] - 0.02,
         high=value[0] + 0.02,
         contrasts=contrasts,

@@ -26,7 +26,7 @@ from tslens.link.composition.effects import MeanEffect, PathEffects
 from tslens.link.composition.paths import Controls
 from tslens.link.composition.report import RANK, Found, PathScore, RolePair
 from tslens.probes.programs.report import Estimate
-from tslens.stats import poisson_weights
+from tslens.stats import ends_together, poisson_weights
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,7 @@ class Judge:
         own = np.stack([one.sender for one in self._effects.values()], 1)
         beyond = np.stack([one.sender - one.controls.mean(0) for one in self._effects.values()], 1)
         self._own, self._beyond = (_means_of(values, clusters, seed) for values in (own, beyond))
-        self._lows = self._beyond.lower_ends()
-        self._highs = -_means_of(-beyond, clusters, seed).lower_ends()
+        self._lows, self._highs = ends_together(self._beyond.mean, self._beyond.se, self._beyond.n_clusters)
 
     def candidates(self) -> list[Path]:
         """Paths whose effect on the head reaches the floor, beyond every control."""

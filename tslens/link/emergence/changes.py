@@ -8,7 +8,9 @@ distribution about it, with its standard error (errors of neighbouring checkpoin
 read the same stories, which makes the interval wide).
 
 **Fall**: what is lost from the highest value to the end, as a share of the rise; *vanishes* where the share is above
-one half for sure.
+one half for sure. Noise has a say in which checkpoint is the highest, so its interval is over all that may be it, that
+is, within three errors of a difference: the largest of their lower ends, corrected for how many they are (Bonferroni),
+and the largest of their upper ends.
 
 **Lag** of a capability behind a role: log2 of the ratio of their half-rises, in each seed; mean over seeds with
 Student's t over seeds. With three seeds the interval is wide, and an order is stated only where it leaves out zero,
@@ -31,6 +33,7 @@ from tslens.stats import LEVEL
 
 N_DRAWS = 1000
 VANISHES = 0.5
+NEAR = 3.0  # errors of a difference
 LEAST_SEEDS = 2
 SHIFT = 1000.0  # tokens added before the logarithm, so that the start has one
 
@@ -101,14 +104,9 @@ def find_change(
     rng = np.random.default_rng(seed)
     drawn = y + se * rng.standard_normal((N_DRAWS, len(y)))
     top = int(y.argmax())
-    rises = drawn[:, top] - drawn[:, 0]
     ends = (1 - LEVEL) / 2, (1 + LEVEL) / 2
     lost = float((y[top] - y[-1]) / (y[top] - y[0])) if y[top] > y[0] else 0.0
-    with np.errstate(divide="ignore", invalid="ignore"):
-        losses = (drawn[:, top] - drawn[:, -1]) / rises
-    lost_low, lost_high = (
-        np.nanquantile(np.where(rises > 0, losses, np.nan), ends) if (rises > 0).any() else (0, 0)
-    )
+    lost_low, lost_high = _lost_ends(y, se, drawn)
     place = low = high = None
     noise = se * rng.standard_normal((N_DRAWS, len(y)))
     if y[top] - y[0] > np.quantile((noise - noise[:, :1]).max(1), ends[1]):
@@ -124,9 +122,31 @@ def find_change(
         low,
         high,
         lost,
-        float(lost_low),
-        float(lost_high),
+        lost_low,
+        lost_high,
     )
+
+
+def _lost_ends(
+    y: Float[np.ndarray, " checkpoint"],
+    se: Float[np.ndarray, " checkpoint"],
+    drawn: Float[np.ndarray, "draw checkpoint"],
+) -> tuple[float, float]:
+    """Ends of the share of the rise that is lost.
+
+    Of a series that ends below its start the highest checkpoint alone is asked: there a higher one would mean less.
+    """
+    top = int(y.argmax())
+    may_be = y[top] - y <= NEAR * np.hypot(se[top], se) if y[-1] >= y[0] else np.arange(len(y)) == top
+    rises = drawn - drawn[:, :1]
+    may_be &= (rises > 0).any(0)
+    if not may_be.any():
+        return 0.0, 0.0
+    rises = np.where(rises > 0, rises, np.nan)[:, may_be]
+    losses = (drawn[:, may_be] - drawn[:, -1:]) / rises
+    tail = (1 - LEVEL) / 2
+    low = np.nanquantile(losses, tail / int(may_be.sum()), axis=0).max()
+    return float(low), float(np.nanquantile(losses, 1 - tail, axis=0).max())
 
 
 def _tokens(place: float) -> float:

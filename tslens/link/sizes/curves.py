@@ -2,9 +2,10 @@
 
 ``m(x) = top - gap * (x / x_min) ** -rate``, x being FLOPs of training, parameters, width or depth, ``gap >= 0``, and
 ``top`` no more than the scale has. For each of 200 rates the other two are least squares (a line), and the best is
-taken. Intervals: the same for 500 draws, percentiles. A draw takes the clusters with replacement (Poisson weights, one
-draw for all models, so that prompts are paired) and adds to each cell a normal error with the spread between seeds,
-pooled over the cells that have several.
+taken. Intervals: the same for 500 draws, percentiles with Student's tails (``stats.percentile_ends``). A draw takes the
+clusters with replacement (Poisson weights, one draw for all models, so that prompts are paired) and adds to each cell
+an error with the spread between seeds, pooled over the cells that have several. That spread is itself drawn, as far as
+so few seeds know it, so that the errors are Student's.
 
 A curve that the models cannot tell from a straight line in log x has no end that anyone has seen. ``told``: the gap is
 above zero and the top below that of the scale for sure, and in 97.5% of the draws the curve predicts a cell that is
@@ -25,7 +26,7 @@ from jaxtyping import Float
 
 from tslens.errors import ProbeInputError
 from tslens.link.sizes.contrasts import Cells, Quantity, pooled_variance
-from tslens.stats import LEVEL, Interval, poisson_weights
+from tslens.stats import LEVEL, Interval, percentile_ends, poisson_weights
 
 RATES = np.geomspace(0.05, 8.0, 200)
 N_REPLICATES = 500
@@ -85,14 +86,14 @@ def fit_curve(
         )
     ratio = x / x.min()
     spread_of_seeds = pooled_variance({quantities[0].measure: 1.0}, seeded)
-    means = _draws(quantities, 0.0 if spread_of_seeds is None else spread_of_seeds[0] ** 0.5, seed)
+    means = _draws(quantities, spread_of_seeds, seed)
     tops, gaps, rates = _fit(ratio, means, most)
     fitted = tops[0] - gaps[0] * ratio ** -rates[0]
     spread = float(((means[0] - means[0].mean()) ** 2).sum())
     errors, of_line = _left_out(ratio, means, most)
-    ends = (1 - LEVEL) / 2, (1 + LEVEL) / 2
-    top, rate, gap = (np.quantile(part[1:], ends) for part in (tops, rates, gaps))
-    is_better = float((errors < of_line)[1:].mean()) >= ends[1]
+    fewest = min(len(row.measured[one.measure].clusters) for one in quantities for row in one.rows)
+    top, rate, gap = (percentile_ends(part, fewest) for part in (tops, rates, gaps))
+    is_better = float((errors < of_line)[1:].mean()) >= (1 + LEVEL) / 2
     return Curve(
         measure=quantities[0].measure,
         by=by,
@@ -109,8 +110,10 @@ def fit_curve(
     )
 
 
-def _draws(quantities: Sequence[Quantity], of_seeds: float, seed: int) -> Float[np.ndarray, "replicate cell"]:
-    """Means of the cells, seeds averaged; row 0 the sample. ``of_seeds``: standard deviation between seeds."""
+def _draws(
+    quantities: Sequence[Quantity], of_seeds: tuple[float, int] | None, seed: int
+) -> Float[np.ndarray, "replicate cell"]:
+    """Means of the cells, seeds averaged; row 0 the sample. ``of_seeds``: variance, degrees of freedom."""
     names = sorted(
         {name for one in quantities for row in one.rows for name in row.measured[one.measure].clusters}
     )
@@ -125,9 +128,13 @@ def _draws(quantities: Sequence[Quantity], of_seeds: float, seed: int) -> Float[
             by_seed.append((mine @ measured.sums) / (mine @ measured.counts))
         found.append(np.mean(by_seed, axis=0))
     means = np.stack(found, 1)
+    if of_seeds is None:
+        return means
+    variance, df = of_seeds
     n_seeds = np.array([len(one.rows) for one in quantities])
     rng = np.random.default_rng([seed, len(names)])
-    means[1:] += rng.standard_normal(means[1:].shape) * of_seeds / np.sqrt(n_seeds)
+    spread = np.sqrt(variance * df / rng.chisquare(df, (N_REPLICATES, 1)))
+    means[1:] += rng.standard_normal(means[1:].shape) * spread / np.sqrt(n_seeds)
     return means
 
 

@@ -175,6 +175,7 @@ def _measured(
     return Measured(
         units=[(heads_a[i], heads_b[j]) for i, j in zip(pairs.a, pairs.b, strict=True)],
         replicates=value,
+        n_stories=int(means.n[_VALUE]),
         low=low[_VALUE],
         high=high[_VALUE],
         contrasts={

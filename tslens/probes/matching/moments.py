@@ -109,12 +109,3 @@ def bootstrap_correlations(
             xy - x * y, size, out=np.zeros_like(size), where=size > 1e-12
         )
     return found
-
-
-def correlation_interval(
-    replicates: Float[np.ndarray, "replicate pair"],
-) -> tuple[Float[np.ndarray, " pair"], Float[np.ndarray, " pair"]]:
-    """95% basic bootstrap interval of each correlation, made on Fisher's scale."""
-    z = np.arctanh(np.clip(replicates, -1 + 1e-9, 1 - 1e-9))
-    low, high = np.quantile(z[1:], [0.025, 0.975], axis=0)
-    return np.tanh(2 * z[0] - high), np.tanh(2 * z[0] - low)

@@ -30,7 +30,6 @@ from tslens.probes.matching.heads import TWIN_STORIES, chosen_twins, first_batch
 from tslens.probes.matching.moments import (
     Covariances,
     bootstrap_correlations,
-    correlation_interval,
     random_rotation,
     rotated_correlation,
     story_moments,
@@ -38,7 +37,7 @@ from tslens.probes.matching.moments import (
 from tslens.probes.matching.reading import SharedBatch, StoryHalves, activations
 from tslens.probes.matching.verdict import PROGRAM, Measured
 from tslens.probes.neurons.stream import neurons_of
-from tslens.stats import poisson_weights
+from tslens.stats import percentile_ends, poisson_weights
 
 MAX_PAIRS = 2**25  # of neurons of two models: sums of 256 MB, four times
 N_ROTATIONS = 3
@@ -104,7 +103,7 @@ def measure_neurons(
     read = {name: bootstrap_correlations(moments[:, i], n_tokens, weights) for i, name in enumerate(_COLUMNS)}
     rotated = _rotated(chosen_on, read_on, pairs, seed)
     twins = _twins(a, b, list(first_batches(halves.reading, TWIN_STORIES)), pairs, seed)
-    return _measured(read, {"twins": twins, "rotated": rotated}, pairs, matrix, (a, b))
+    return _measured(read, {"twins": twins, "rotated": rotated}, pairs, matrix, (a, b), len(n_tokens))
 
 
 class _Reader:
@@ -212,9 +211,10 @@ def _measured(
     pairs: Assignment,
     matrix: Float[np.ndarray, "neuron_a neuron_b"],
     models: tuple[StoryModel, StoryModel],
+    n_stories: int,
 ) -> Measured:
     value = read["value"]
-    low, high = correlation_interval(value)
+    low, high = percentile_ends(value, n_stories)
     contrasts = {"exchanged": value - read["exchanged"]}
     contrasts |= {name: value - level for name, level in constant.items()}
     program_a, program_b = read["program_a"], read["program_b"]
@@ -223,6 +223,7 @@ def _measured(
     return Measured(
         units=[(neurons_a[i], neurons_b[j]) for i, j in zip(pairs.a, pairs.b, strict=True)],
         replicates=value,
+        n_stories=n_stories,
         low=low,
         high=high,
         contrasts=contrasts,

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from tslens.probes.matching.report import Component, MatchStatus, Mean, PairMatch, UnitId, UnitMatch
-from tslens.stats import scaled_deviations
+from tslens.stats import percentile_ends, scaled_deviations
 
 FLOORS: Mapping[Component, float] = {"head": 0.05, "neuron": 0.10}
 UNIVERSAL = 0.5  # excess correlation of a neuron (Gurnee et al. 2024)
@@ -26,13 +26,14 @@ PROGRAM = "program"
 class Measured:
     """What was read of matched pairs; row 0 of a replicate axis is the sample.
 
-    ``units``: the pairs. ``value``, ``low``, ``high``: and its interval. ``replicates``: of the value. ``contrasts``:
-    value minus each null and minus ``program``; ``errors``: their standard errors. ``other``, ``mutual``: see
-    ``UnitMatch``.
+    ``units``: the pairs. ``value``, ``low``, ``high``: and its interval. ``replicates``: of the value, over
+    ``n_stories``. ``contrasts``: value minus each null and minus ``program``; ``errors``: their standard errors.
+    ``other``, ``mutual``: see ``UnitMatch``.
     """
 
     units: Sequence[tuple[UnitId, UnitId]]
     replicates: Float[np.ndarray, "replicate pair"]
+    n_stories: int
     low: Float[np.ndarray, " pair"]
     high: Float[np.ndarray, " pair"]
     contrasts: Mapping[str, Float[np.ndarray, "replicate pair"]]
@@ -113,10 +114,9 @@ def _means(
     largest = np.array(gates)[contrast[0][gates].argmin(0)]
     of["excess"] = contrast[:, largest, np.arange(len(largest))]
     of["beyond_program"] = measured.contrasts[PROGRAM]
-    return {name: _mean(one.mean(1)) for name, one in of.items()}
+    return {name: _mean(one.mean(1), measured.n_stories) for name, one in of.items()}
 
 
-def _mean(replicates: Float[np.ndarray, " replicate"]) -> Mean:
-    """With its basic bootstrap interval."""
-    value, (low, high) = replicates[0], np.quantile(replicates[1:], [0.025, 0.975])
-    return Mean(float(value), float(2 * value - high), float(2 * value - low))
+def _mean(replicates: Float[np.ndarray, " replicate"], n_stories: int) -> Mean:
+    low, high = percentile_ends(replicates, n_stories)
+    return Mean(float(replicates[0]), float(low), float(high))

@@ -1,4 +1,4 @@
-"""Means over stories of many tests at once, with ends that hold for all of them together.
+"""Means over stories of many tests at once, with ends that hold for all of them together (``stats.ends_together``).
 
 Axes: story, test.
 """
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from tslens.stats import MIN_HALF, BootstrapSums, one_sided, poisson_weights, scaled_deviations, second_half
+from tslens.stats import MIN_HALF, BootstrapSums, ends_together, one_sided, poisson_weights, second_half
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,13 @@ class Corrected:
         weights = torch.from_numpy(poisson_weights(seed, clusters))
         sums.add(values, torch.isfinite(values[:, :, 0]), weights, half)
         whole, halves = sums.means(), [sums.means(0), sums.means(1)]
-        mean, se = whole.mean[:, :, 0], whole.se[0, :, 0]
-        deviations = scaled_deviations(mean[1:], mean[0], se)
-        below, above = (float(np.quantile(each.max(1), 0.95)) for each in (deviations, -deviations))
-        low, high = mean[0] - below * se, mean[0] + above * se
+        mean = whole.mean[0, :, 0]
+        low, high = ends_together(whole.mean[:, :, 0], whole.se[:, :, 0], whole.n)
         enough = np.min([each.n for each in halves], 0) >= MIN_HALF
         of_halves = [each.mean[0, :, 0] - one_sided(each.n) * each.se[0, :, 0] for each in halves]
         low_half = np.nan_to_num(np.min(of_halves, 0), nan=-np.inf)
         return cls(
-            mean[0],
+            mean,
             np.where(enough, low, -np.inf),
             np.where(enough, high, np.inf),
             low_half,
