@@ -63,6 +63,7 @@ def papers_folder(tmp_path_factory):
     return made
 
 
+@pytest.mark.slow  # losses and patterns of such a folder are held against ours in tests/parity
 @pytest.mark.filterwarnings("ignore:.*intervals are:UserWarning")
 def test_roles_and_causes_are_those_of_the_same_model_of_ours(tslens, papers_folder, tmp_path, monkeypatch):
     """Random twins differ, so which rows are candidates may; what was measured of a row in both may not."""
