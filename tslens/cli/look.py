@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LOOK_SCHEMA = "tslens.look/1"
 CANNOT_TELL = (
-    "Whether a head does this on other texts: one text is an example, no measurement. The command tslens heads measures.",
+    "Whether a head does this on other texts: one text is an example, no measurement. tslens heads measures.",
     "Whether it matters: attention says where a head looks, not what it moves.",
 )
 

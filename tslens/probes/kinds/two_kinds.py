@@ -207,7 +207,7 @@ def _about_means(values: Sequence[np.ndarray]) -> Float[np.ndarray, " head"]:
 
 
 def _apart(values: Sequence[np.ndarray], apart: float, rng: np.random.Generator) -> Interval:
-    """95% by bootstrap of heads within shapes: percentiles and basic ends together.
+    """95% by bootstrap of heads within shapes: from percentiles to basic ends on the scale of logarithms.
 
     Two clusters that are far apart are blurred by the means of few heads, in replicates once more, so that percentiles
     are too low; of two that overlap, a mixture finds more than there is, and basic ends are too high. The interval has
@@ -216,7 +216,7 @@ def _apart(values: Sequence[np.ndarray], apart: float, rng: np.random.Generator)
     again = ([rng.choice(one, len(one)) for one in values] for _ in range(N_BOOTSTRAP))
     drawn = [_two_against_one(_about_means(one), rng)[1] for one in again]
     low, high = np.quantile(drawn, [0.025, 0.975])
-    return Interval(apart, max(0.0, float(min(low, 2 * apart - high))), float(max(high, 2 * apart - low)))
+    return Interval(apart, float(min(low, apart**2 / high)), float(max(high, apart**2 / low)))
 
 
 def _two_against_one(values: Float[np.ndarray, " head"], rng: np.random.Generator) -> tuple[float, float]:
