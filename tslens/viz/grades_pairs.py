@@ -22,7 +22,7 @@ _COLUMNS = (
     Column("difference", "first minus second", "ascending", "words"),
     *(Column(name, "and 95% interval", "descending", "figure") for name in CRITERIA),
     Column("prompts", "", "descending", "figure"),
-    Column("texts", "of each", "descending", "figure"),
+    Column("texts", "of the side with fewer", "descending", "figure"),
 )
 
 
