@@ -293,7 +293,7 @@ def test_a_label_of_a_user_that_is_asked_for_as_a_probe(tslens, project):
 
 
 def test_layers_that_no_model_has(tslens, project):
-    check(tslens("neurons", "--model", "l2_h32", "--layer", 5), "no layer 5")
+    check(tslens("neurons", "--model", "l2_h32", "--layer", 5, "--n-stories", 5), "no layer 5")
     check(tslens("neurons", "--model", "l2_h32", "--n-stories", 0), code=2)
     check(tslens("neurons", "--model", "l2_h32", "--n-explain", -1), code=2)
     check(tslens("neurons", "--model", "l2_h32", "--label", "mood"), "--stories", code=2)

@@ -36,7 +36,19 @@ def test_json_and_the_file_have_the_same_rows(tslens, project):
 
 
 def test_saved_scores_are_taken_and_others_refused(tslens, project):
-    done = tslens("heads", "--model", "l2_h32", "--n-stories", 40, "--n-explain", 0, "--out", "scores")
+    done = tslens(
+        "heads",
+        "--model",
+        "l2_h32",
+        "--n-stories",
+        40,
+        "--n-explain",
+        0,
+        "--probe",
+        "subject",
+        "--out",
+        "scores",
+    )
     assert done.code == 0, done.err
     (scores,) = (project / "scores").glob("*.jsonl")
     done = tslens(*RUN, "--scores", scores)

@@ -86,7 +86,7 @@ COMMANDS = {
     "remove": "runs --remove l1_h32@seed1 --yes",
     "remove_checkpoints": "runs --remove l1_h32@seed1 --checkpoints --yes",
 }
-SAMPLE = ("import", "train", "export_hooked")
+SAMPLE = ("import", "train", "export_huggingface")
 LIGHT = (
     "import",
     "author",

@@ -46,7 +46,7 @@ JOBS = {
     "report": ("report", "shipped:l1_h64", "--texts", "2", "--html", "report.html"),
 }
 KILLS = {"train": 40, "grid": 30, "request": 35, "annotate": 25, "grade": 25, "link": 25, "report": 20}  # 200
-SAMPLE = {"grid": 1, "link": 1, "request": 3}  # of the others two
+SAMPLE = {"grid": 1, "link": 1, "report": 1, "request": 3}  # of the others two
 CHAIN = (2, 3, 1)  # kills in one folder, before the job may end
 FINISHED = "holds a finished run"  # what train --resume says to one that was killed after its last file
 OF_TIMES = re.compile(r"(^|[./])provenance\.json$|_state\.pt$|\.lock$|\.ledger/|annotations\.sqlite")

@@ -30,7 +30,7 @@ def test_files_of_one_command_are_of_one_run(tmp_path):
     (tmp_path / "c.json").write_text(json.dumps({"provenance": {"command": "tslens scaling runs"}}))
     record(tmp_path, "a.provenance.json", "tslens heads --model l1_h64", seconds=3)
     record(tmp_path, "b.provenance.json", "tslens heads --model l1_h64", seconds=5)
-    found = {one.words: one for one in find_records(tmp_path)}
+    found = {one.typed: one for one in find_records(tmp_path)}
     assert set(found) == {"tslens heads --model l1_h64", "tslens scaling runs"}
     heads = found["tslens heads --model l1_h64"]
     assert {file.name for file in heads.files} == {"a.jsonl", "a.more.jsonl", "b.jsonl", "report.md"}
