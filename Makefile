@@ -34,9 +34,9 @@ demo: install
 	rm -rf demo
 	$(BIN)/tslens demo --out demo
 
-# Three processes for two cores: some tests wait.
+# Four processes for two cores: many tests wait.
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --ignore tests/unit/test_ray.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --ignore tests/unit/test_ray.py
 	$(BIN)/python -m pytest tests/unit/test_ray.py
 
 # All cases of the faults of which make test tries a sample: kills, full disks, broken files, hostile servers.

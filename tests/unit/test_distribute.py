@@ -121,7 +121,12 @@ class _StoppedError(Exception):
     """Stands for a crash."""
 
 
-@pytest.mark.slow  # the next test resumes too
+RESUMED = (
+    pytest.mark.slow
+)  # runs of one process are killed and resumed in test_runs and in the suite of faults
+
+
+@RESUMED
 def test_two_processes_resume(corpus, alone, tmp_path, monkeypatch):
     """A run that one process began and left unfinished, brought to its end by two."""
     from tslens.train import loop
@@ -146,6 +151,7 @@ def test_two_processes_resume(corpus, alone, tmp_path, monkeypatch):
         torch.testing.assert_close(other[name], tensor, atol=1e-5, rtol=0)
 
 
+@RESUMED
 def test_losses_of_two_processes_go_on_after_a_kill(corpus, together, tmp_path):
     """Two processes stopped between two rows of metrics and resumed: the rows of two that were never stopped."""
     stopped = RunFolder(tmp_path / "stopped")

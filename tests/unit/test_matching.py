@@ -272,6 +272,7 @@ def test_models_that_learned_nothing_share_nothing(tiny_model, many_stories):
     assert len(neurons.matches) == 2 * D_MLP
 
 
+@pytest.mark.slow  # the command matches models of different depth
 def test_models_of_different_size(tiny_model, tokenizer, many_stories):
     small = TinyTransformer(ModelSpec.from_name("l1_h32"), tokenizer.vocab_size, seed=1, tokenizer=tokenizer)
     for models in ({"big": tiny_model, "small": small}, {"small": small, "big": tiny_model}):
