@@ -9,7 +9,8 @@ order of the stories does not matter.
 
 **Many tests at once**: the 95th percentile over replicates of the largest ``(mean_b - mean) / se`` of all of them
 (Chernozhukov, Chetverikov and Kato 2013) widens every interval alike, so that with 95% probability not one
-of them misses. Stories are the clusters: tokens of a story are not independent.
+of them misses; where what is measured is skew, with each replicate's own error (``ends_together``). Stories are the
+clusters: tokens of a story are not independent.
 """
 
 from __future__ import annotations

@@ -188,7 +188,7 @@ def test_correlations_of_neurons_of_two_models(rho, how_many):
         weights = weights_of(seed, tuple(range(n)), FEW)
         told = percentile_ends(bootstrap_correlations(moments, np.full(n, 30.0), weights), n)
         found.setdefault(n, []).append(np.stack(told))
-    gather(f"correlation of neurons {rho}", found, rho, FALLS.get(f"correlation of neurons {rho}"))
+    gather(f"correlation of neurons {rho}", found, rho)
 
 
 def test_rank_correlations_of_weights_over_heads(how_many):
